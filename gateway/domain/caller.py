@@ -1,0 +1,60 @@
+"""The caller: a key, its user and its team, as the hot path needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.domain.api_key import Mode
+from gateway.domain.limits import Limit
+from gateway.errors import InvalidApiKey, KeyDisabled, ModelNotAllowed
+
+CacheScope = Literal["global", "team", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls. `models` None = all. `limits` are all that apply, widest scope first. `labels` merge team, user, key.
+
+    `disabled_ms` is when the key, its user or its team was disabled or deleted, or the key's rotation ran out.
+    """
+
+    key_id: str
+    key_prefix: str
+    key_hash: str
+    user_id: str
+    team_id: str | None
+    mode: Mode
+    models: frozenset[str] | None
+    labels: Mapping[str, str]
+    limits: tuple[Limit, ...]
+    expires_ms: int | None = None
+    disabled_ms: int | None = None
+
+    def check_usable(self, now_ms: int) -> None:
+        """Raises InvalidApiKey for an expired key, KeyDisabled for a disabled one."""
+        if self.disabled_ms is not None and self.disabled_ms <= now_ms:
+            raise KeyDisabled(f"The key {self.key_prefix}... is disabled. Ask an administrator for a new one.")
+        if self.expires_ms is not None and self.expires_ms <= now_ms:
+            raise InvalidApiKey(f"The key {self.key_prefix}... has expired. Ask an administrator for a new one.")
+
+    def check_model(self, model: str) -> None:
+        if self.models is not None and model not in self.models:
+            allowed = ", ".join(sorted(self.models)) or "none"
+            raise ModelNotAllowed(f"The key {self.key_prefix}... may not use {model}; it may use: {allowed}.")
+
+    def cache_scope(self, scope: CacheScope) -> str:
+        """Whose entries this caller shares. A user without a team is its own."""
+        if scope == "global":
+            return "global"
+        if scope == "team" and self.team_id is not None:
+            return f"team:{self.team_id}"
+        return f"user:{self.user_id}"
+
+
+def effective_limits(*, defaults: Sequence[Limit], own: Sequence[Limit]) -> tuple[Limit, ...]:
+    """A user's own limit replaces the default of the same metric and window; widest scope first, one order for all."""
+    order = {"team": 0, "user": 1, "key": 2}
+    chosen = {(limit.scope, limit.metric, limit.window): limit for limit in (*defaults, *own)}
+    return tuple(sorted(chosen.values(), key=lambda limit: (order[limit.scope], limit.metric, limit.window)))

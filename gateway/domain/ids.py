@@ -1,0 +1,27 @@
+"""Public ids: a prefix that says what it names, then 24 unguessable characters (142 bits)."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal
+
+IdKind = Literal["team", "user", "key", "gen", "img", "req", "evt"]
+
+BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def new_id(kind: IdKind) -> str:
+    return f"{kind}_{random_base62(24)}"
+
+
+def random_base62(length: int) -> str:
+    """`length` characters, uniform: one draw of enough random bits, written in base 62."""
+    return to_base62(secrets.randbelow(62**length), length)
+
+
+def to_base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, rest = divmod(number, 62)
+        digits.append(BASE62[rest])
+    return "".join(reversed(digits))

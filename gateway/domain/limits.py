@@ -1,0 +1,169 @@
+"""Limits: a metric and a window at a scope; window arithmetic, GCRA, and the refusal that names all of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.domain.pricing import MAX_MICRO_USD, micro_usd, usd
+from gateway.errors import BudgetExhausted, LimitExceeded, QuotaExceeded, RateLimitExceeded
+
+
+class Metric(StrEnum):
+    REQUESTS = "requests"
+    IMAGES = "images"
+    MEGAPIXELS = "megapixels"
+    COST_USD = "cost_usd"
+    CONCURRENCY = "concurrency"
+
+
+class Window(StrEnum):
+    """UTC calendar windows, but for requests a minute or an hour, which roll (GCRA). NONE goes with concurrency."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+    NONE = ""
+
+
+class ScopeKind(StrEnum):
+    """In the order in which limits are taken: the widest first, so that all writers lock in one order."""
+
+    TEAM = "team"
+    USER = "user"
+    KEY = "key"
+
+
+SHORT_WINDOWS = frozenset({Window.MINUTE, Window.HOUR})
+SECONDS = {Window.MINUTE: 60, Window.HOUR: 3600}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Limit:
+    """`amount` counts requests, images, megapixels or purchases under way; micro-dollars for cost_usd."""
+
+    scope: ScopeKind
+    scope_id: str
+    metric: Metric
+    window: Window
+    amount: int
+
+    @property
+    def is_rate(self) -> bool:
+        """Taken by GCRA at admission."""
+        return self.metric is Metric.REQUESTS and self.window in SHORT_WINDOWS
+
+    @property
+    def name(self) -> str:
+        return f"{self.scope}-{self.metric}" + (f"-{self.window}" if self.window else "")
+
+    def shown(self, amount: int) -> str:
+        """An amount of this metric as callers read it: dollars for money, else a whole number."""
+        return usd(amount) if self.metric is Metric.COST_USD else str(amount)
+
+
+def parse_amount(metric: Metric, amount: str | float) -> int:
+    """A limit's amount from its outer form. Raises ValueError with what would be right."""
+    text = str(amount)
+    if metric is Metric.COST_USD:
+        return micro_usd(text)
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_MICRO_USD:
+        raise ValueError(f"{text!r} is not an amount of {metric}: give a whole number, 0 or more")
+    return int(text)
+
+
+def check_window(metric: Metric, window: Window) -> None:
+    """Concurrency has no window, every other metric has one. Raises ValueError."""
+    if metric is Metric.CONCURRENCY and window is not Window.NONE:
+        raise ValueError("concurrency counts purchases under way: it has no window")
+    if metric is not Metric.CONCURRENCY and window is Window.NONE:
+        raise ValueError(f"a limit of {metric} needs a window: minute, hour, day, month or total")
+
+
+def window_bounds(window: Window, now_ms: int) -> tuple[int, int | None]:
+    """Start and end, in milliseconds since the epoch, of the UTC calendar window that holds `now_ms`.
+
+    TOTAL and NONE start at 0 and never end.
+    """
+    if window in {Window.TOTAL, Window.NONE}:
+        return 0, None
+    if window in SECONDS:
+        span = SECONDS[window] * 1000
+        start = now_ms - now_ms % span
+        return start, start + span
+    now = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC)
+    first = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if window is Window.DAY:
+        return _ms(first), _ms(first + dt.timedelta(days=1))
+    first = first.replace(day=1)
+    return _ms(first), _ms((first + dt.timedelta(days=32)).replace(day=1))
+
+
+def _ms(moment: dt.datetime) -> int:
+    return int(moment.timestamp()) * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RateDecision:
+    """`tat` is the theoretical arrival time to store; `left` calls fit now; all is free again after `reset_s`."""
+
+    allowed: bool
+    tat: float
+    left: int
+    reset_s: float
+    retry_after_s: float
+
+
+def gcra(*, tat: float, now: float, amount: int, period_s: float) -> RateDecision:
+    """One call against `amount` per `period_s` with a burst of `amount` (ITU-T I.371, virtual scheduling).
+
+    Times are seconds of one clock. A refused call takes nothing.
+    """
+    if amount == 0:
+        return RateDecision(False, now, 0, period_s, period_s)
+    spacing = period_s / amount
+    advanced = max(tat, now) + spacing
+    ahead = advanced - now
+    if ahead > period_s + spacing * 1e-9:
+        return RateDecision(False, tat, 0, max(tat - now, 0.0), ahead - period_s)
+    return RateDecision(True, advanced, int((period_s - ahead) / spacing + 1e-9), ahead, 0.0)
+
+
+def refusal(limit: Limit, *, asked: int, left: int, reset_ms: int | None, now_ms: int) -> LimitExceeded:
+    """The refusal by `limit`, naming it, its scope, what was asked, what is left, and when it resets."""
+    reset_s = None if reset_ms is None else max(1, math.ceil((reset_ms - now_ms) / 1000))
+    hopeless = asked > limit.amount
+    waits = f"; it resets in {reset_s} s" if reset_s is not None and limit.metric is not Metric.CONCURRENCY else ""
+    per = f" per {limit.window}" if limit.window not in {Window.NONE, Window.TOTAL} else ""
+    message = (
+        f"The {limit.scope}'s limit of {limit.shown(limit.amount)} {limit.metric}{per} "
+        f"leaves {limit.shown(max(left, 0))}, "
+        f"and this call asks for {limit.shown(asked)}" + (": no waiting makes it fit." if hopeless else f"{waits}.")
+    )
+    data = {
+        "limit": limit.name,
+        "scope": limit.scope.value,
+        "metric": limit.metric.value,
+        "window": limit.window.value or None,
+        "amount": limit.shown(limit.amount),
+        "asked": limit.shown(asked),
+        "left": limit.shown(max(left, 0)),
+        "reset_s": reset_s,
+    }
+    kind = _refusal_kind(limit)
+    if hopeless or kind is BudgetExhausted:
+        return kind(message, data=data, should_retry=False)
+    should_retry = False if kind is QuotaExceeded and (reset_s or 0) > 60 else None
+    return kind(message, data=data, retry_after_s=reset_s or 1, should_retry=should_retry)
+
+
+def _refusal_kind(limit: Limit) -> type[LimitExceeded]:
+    if limit.window is Window.TOTAL:
+        return BudgetExhausted
+    if limit.window in SHORT_WINDOWS or limit.metric is Metric.CONCURRENCY:
+        return RateLimitExceeded
+    return QuotaExceeded

@@ -1,0 +1,80 @@
+"""Are these bytes a picture: a pure check that trusts neither their address nor the type they claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+Extension = Literal["jpg", "png", "webp"]
+
+
+class ImageUnusable(Exception):
+    """An image could not be had.
+
+    `permanent`: bytes came and are not a usable picture; else fetching may be tried again.
+    """
+
+    def __init__(self, reason: str, *, permanent: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.permanent = permanent
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What the bytes themselves say. `width` and `height` in pixels, as decoded."""
+
+    extension: Extension
+    content_type: str
+    width: int
+    height: int
+
+
+# Decoders are opened by name, never through `Image.open`: only the one that the magic bytes call for ever
+# sees the bytes, and its process-wide bomb warning (which threads can't silence safely) does not stand before
+# our own cap.
+_DECODERS: dict[Extension, tuple[type[ImageFile], str]] = {
+    "jpg": (JpegImageFile, "image/jpeg"),
+    "png": (PngImageFile, "image/png"),
+    "webp": (WebPImageFile, "image/webp"),
+}
+
+
+def inspect_picture(data: bytes, *, max_pixels: int = 16_000_000) -> PictureFacts:
+    """Decode `data` in full and say what it is.
+
+    Costs tens of milliseconds of CPU: call it in a thread. Raises `ImageUnusable` (permanent) for anything
+    but a whole JPEG, PNG or WebP of at most `max_pixels`.
+    """
+    extension = _extension_of(data)
+    if extension is None:
+        raise ImageUnusable("the bytes are neither JPEG, PNG nor WebP", permanent=True)
+    decoder, content_type = _DECODERS[extension]
+    try:
+        with decoder(BytesIO(data)) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                reason = f"the picture claims {width}x{height} pixels, above the cap of {max_pixels}"
+                raise ImageUnusable(reason, permanent=True)
+            picture.load()  # verify() lets truncated JPEGs pass
+    except ImageUnusable:
+        raise
+    except Exception as exc:  # hostile bytes make decoders raise nearly anything
+        raise ImageUnusable(f"the {extension} can't be decoded: {exc}", permanent=True) from exc
+    return PictureFacts(extension, content_type, width, height)
+
+
+def _extension_of(data: bytes) -> Extension | None:
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    return None
