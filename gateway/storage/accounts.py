@@ -1,0 +1,183 @@
+"""Teams, users and keys: soft deletes, pages, and what authentication needs of a key in one look.
+
+Deleting a user deletes its keys. Deleting a team moves nobody: its users' keys are refused until the users
+are moved, so that removing a team lets no one out from under its limits.
+
+SQL gone: keys held in memory go on being served; nothing can be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from gateway.domain.api_key import Mode
+from gateway.errors import NotFound
+from gateway.storage.database import now_ms
+from gateway.storage.paging import DEFAULT_LIMIT, Page, filtered, is_id, read_page
+from gateway.storage.tables import keys, teams, users
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    labels: dict[str, str]
+    created_ms: int
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    email: str | None
+    team_id: str | None
+    labels: dict[str, str]
+    created_ms: int
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """Without its hash, which never leaves storage. `models` None: every model."""
+
+    id: str
+    user_id: str
+    name: str | None
+    mode: Mode
+    prefix: str
+    models: list[str] | None
+    labels: dict[str, str]
+    created_ms: int
+    expires_ms: int | None
+    disabled_ms: int | None
+    rotated_to: str | None
+
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+class AccountStore(Generic[Row]):
+    """One kind of account. Rows marked deleted are not there for anyone but reports."""
+
+    def __init__(self, kind: str, table: sa.Table, row: type[Row]) -> None:
+        self.kind = kind
+        self._table = table
+        self._row = row
+        columns = [table.c[name] for name in row.__struct_fields__]
+        self._query = sa.select(*columns).where(table.c.deleted_ms.is_(None))
+
+    def insert(self, conn: sa.Connection, row: Row, **secrets: str) -> Row:
+        conn.execute(self._table.insert().values(**msgspec.structs.asdict(row), **secrets))
+        return row
+
+    def get(self, conn: sa.Connection, row_id: str) -> Row | None:
+        return self._find(conn, row_id, self._query)
+
+    def require(self, conn: sa.Connection, row_id: str) -> Row:
+        """Raises NotFound."""
+        return self._found(self.get(conn, row_id))
+
+    def lock(self, conn: sa.Connection, row_id: str) -> Row:
+        """As `require`; nobody else changes the row or its limits until the transaction ends."""
+        return self._found(self._find(conn, row_id, self._query.with_for_update()))
+
+    def list(
+        self,
+        conn: sa.Connection,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
+        **filters: str | None,
+    ) -> Page[Row]:
+        """Newest first. A filter is a column and its value; None does not filter."""
+        query = filtered(self._query, {self._table.c[name]: value for name, value in filters.items()})
+        order = (self._table.c.created_ms, self._table.c.id)
+        return read_page(conn, query, order=order, convert=self._convert, limit=limit, cursor=cursor)
+
+    def update(self, conn: sa.Connection, row_id: str, values: Mapping[str, Any]) -> Row:
+        """Sets the columns named. Raises NotFound."""
+        if values:
+            conn.execute(self._table.update().where(self._table.c.id == row_id).values(dict(values)))
+        return self.require(conn, row_id)
+
+    def delete(self, conn: sa.Connection, row_id: str) -> None:
+        """Raises NotFound."""
+        self.lock(conn, row_id)
+        conn.execute(self._table.update().where(self._table.c.id == row_id).values(deleted_ms=now_ms(conn)))
+
+    def _find(self, conn: sa.Connection, row_id: str, query: sa.Select[Any]) -> Row | None:
+        if not is_id(row_id):
+            return None
+        found = conn.execute(query.where(self._table.c.id == row_id)).one_or_none()
+        return None if found is None else self._convert(found)
+
+    def _found(self, row: Row | None) -> Row:
+        if row is None:
+            raise NotFound(f"There is no {self.kind} with this id; `darkroom {self.kind} list` shows them.")
+        return row
+
+    def _convert(self, row: sa.Row[Any]) -> Row:
+        return msgspec.convert(row, self._row, from_attributes=True)
+
+
+TEAMS = AccountStore("team", teams, Team)
+USERS = AccountStore("user", users, User)
+KEYS = AccountStore("key", keys, Key)
+
+
+def delete_keys_of(conn: sa.Connection, user_id: str) -> list[str]:
+    """Deletes every key of a user; returns their ids."""
+    mine = (keys.c.user_id == user_id) & keys.c.deleted_ms.is_(None)
+    deleted = keys.update().where(mine).values(deleted_ms=now_ms(conn)).returning(keys.c.id)
+    return sorted(conn.execute(deleted).scalars())
+
+
+class CallerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A key joined with its user and team: all that authentication asks, the deleted included.
+
+    `off_ms`: when the key was disabled, and when it, its user and its team were deleted. `labels`: widest
+    scope first.
+    """
+
+    key_id: str
+    key_prefix: str
+    key_hash: str
+    mode: Mode
+    user_id: str
+    team_id: str | None
+    models: list[str] | None
+    expires_ms: int | None
+    off_ms: tuple[int | None, int | None, int | None, int | None]
+    labels: tuple[dict[str, str], ...]
+
+
+def find_caller(conn: sa.Connection, prefix: str) -> CallerRow | None:
+    """By a key's prefix."""
+    joined = keys.join(users, users.c.id == keys.c.user_id).outerjoin(teams, teams.c.id == users.c.team_id)
+    query = (
+        sa.select(
+            keys,
+            users.c.team_id,
+            users.c.labels.label("user_labels"),
+            users.c.deleted_ms.label("user_deleted_ms"),
+            teams.c.labels.label("team_labels"),
+            teams.c.deleted_ms.label("team_deleted_ms"),
+        )
+        .select_from(joined)
+        .where(keys.c.prefix == prefix)
+    )
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        return None
+    return CallerRow(
+        key_id=row.id,
+        key_prefix=row.prefix,
+        key_hash=row.hash,
+        mode=Mode(row.mode),
+        user_id=row.user_id,
+        team_id=row.team_id,
+        models=row.models,
+        expires_ms=row.expires_ms,
+        off_ms=(row.disabled_ms, row.deleted_ms, row.user_deleted_ms, row.team_deleted_ms),
+        labels=(row.team_labels or {}, row.user_labels, row.labels),
+    )

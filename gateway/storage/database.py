@@ -1,0 +1,182 @@
+"""One door to SQL for every store, on SQLite and on PostgreSQL.
+
+A store's work is a plain function over a SQLAlchemy `Connection`. On PostgreSQL it runs on asyncpg (SQLAlchemy
+bridges the two); on SQLite it runs in a thread: one thread that writes, under BEGIN IMMEDIATE, and a few that read.
+A transaction is therefore one hop to a thread, not one for each statement, and SQLite never meets its own lock.
+
+Server gone: every call raises `LedgerUnavailable`. Nothing is retried here: the caller knows what may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.errors import ConfigurationError, LedgerUnavailable
+
+T = TypeVar("T")
+Work = Callable[[sa.Connection], T]
+
+_READERS = 4
+_BUSY_TIMEOUT_S = 30
+
+
+class Database(Protocol):
+    """SQL, whichever engine is behind it."""
+
+    url: URL
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` in one transaction: commits when it returns, rolls back when it raises."""
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` in one transaction that only reads."""
+
+    async def close(self) -> None: ...
+
+
+def open_database(url: URL) -> Database:
+    """The database at `url`. Connects at the first use."""
+    if url.get_backend_name() == "sqlite":
+        return SqliteDatabase(url)
+    return PostgresDatabase(url)
+
+
+def database_url(text: str | None, data_dir: Path) -> URL:
+    """The URL of the settings as SQLAlchemy wants it; None is SQLite in `data_dir`.
+
+    `postgres://` and `postgresql://` are both understood, and libpq's `sslmode` becomes asyncpg's `ssl`.
+    """
+    if text is None:
+        return URL.create("sqlite", database=str(data_dir / "darkroom.db"))
+    try:
+        url = make_url(text)
+    except sa.exc.ArgumentError:
+        raise ConfigurationError(
+            "database_url is not a URL; write it like postgresql://user:password@host:5432/darkroom"
+        ) from None
+    if url.drivername == "sqlite":
+        return url
+    if url.drivername not in {"postgres", "postgresql", "postgresql+asyncpg"}:
+        raise ConfigurationError(f"database_url: {url.drivername} is not supported; use postgresql:// or leave it null")
+    query = dict(url.query)
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    return url.set(drivername="postgresql+asyncpg", query=query)
+
+
+class SqliteDatabase:
+    """SQLite in WAL mode. `synchronous=FULL`: a commit survives a loss of power, not only of the process."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self._engine = sa.create_engine(
+            url,
+            connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
+            pool_size=_READERS + 1,
+            max_overflow=0,
+        )
+        sa.event.listen(self._engine, "connect", _prepare_sqlite)
+        sa.event.listen(self._engine, "begin", _begin_sqlite)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="darkroom-sql-write")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="darkroom-sql-read")
+
+    async def write(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._run, work, "IMMEDIATE")
+
+    async def read(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, work, "DEFERRED")
+
+    def _run(self, work: Work[T], kind: str) -> T:
+        with _translated(), self._engine.connect().execution_options(sqlite_begin=kind) as conn, conn.begin():
+            return work(conn)
+
+    async def close(self) -> None:
+        """Waits for the work already handed in."""
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self._engine.dispose()
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: sqlite3 would leave reads outside the transaction
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(conn: sa.Connection) -> None:
+    conn.exec_driver_sql(f"BEGIN {conn.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+
+
+class PostgresDatabase:
+    """PostgreSQL through asyncpg. READ COMMITTED: every guard is one statement's WHERE, never read-then-write."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self._engine: AsyncEngine = create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
+
+    async def write(self, work: Work[T]) -> T:
+        with _translated():
+            async with self._engine.begin() as conn:
+                return await conn.run_sync(work)
+
+    read = write
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+@contextmanager
+def _translated() -> Any:
+    """A database that can't be reached or written is one refusal to all above; a mistake of ours stays what it is."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, OSError) as exc:
+        raise LedgerUnavailable(
+            "The gateway's database can't be used right now, so nothing was bought.",
+            retry_after_s=5,
+            charged="no",
+        ) from exc
+
+
+def now_ms(conn: sa.Connection) -> int:
+    """The database's time in milliseconds since the epoch: windows and leases never depend on a replica's clock."""
+    if conn.dialect.name == "sqlite":
+        sql = "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+    else:
+        sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+    found: int = conn.execute(sa.text(sql)).scalar_one()
+    return found
+
+
+def insert(conn: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT of the engine's own dialect: both know ON CONFLICT, SQLAlchemy's common one does not."""
+    from sqlalchemy.dialects import postgresql, sqlite  # noqa: PLC0415  (a choice of dialect, not a dependency)
+
+    return sqlite.insert(table) if conn.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+class Json(sa.TypeDecorator[Any]):
+    """JSON in a text column: NUL stays escaped, which PostgreSQL's own types refuse, and integers stay exact."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:  # noqa: ARG002
+        return None if value is None else msgspec.json.decode(value)

@@ -1,0 +1,105 @@
+"""Which pictures there are, and which bytes they share. SQL is the truth; the image store holds the bytes.
+
+Bytes without a living picture are marked dead, removed an hour later, and revived by a publication in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from gateway.domain.answer import StoredImage
+from gateway.storage.database import insert
+from gateway.storage.tables import blobs, cache_entries, images
+
+DEAD_FOR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    image: StoredImage
+    removed: bool
+
+
+def add(conn: sa.Connection, generation_id: str, stored: Iterable[StoredImage], *, now_ms: int) -> None:
+    """Record the pictures of a generation and revive their bytes."""
+    for position, image in enumerate(stored):
+        blob = insert(conn, blobs).values(sha256=image.sha256, size_bytes=image.size_bytes)
+        conn.execute(blob.on_conflict_do_update(index_elements=[blobs.c.sha256], set_={"dead_since_ms": None}))
+        conn.execute(
+            images.insert().values(
+                id=image.id,
+                sha256=image.sha256,
+                generation_id=generation_id,
+                position=position,
+                extension=image.extension,
+                content_type=image.content_type,
+                width=image.width,
+                height=image.height,
+                size_bytes=image.size_bytes,
+                created_ms=now_ms,
+            )
+        )
+
+
+def find(conn: sa.Connection, image_id: str) -> ImageRecord | None:
+    row = conn.execute(sa.select(images).where(images.c.id == image_id)).mappings().one_or_none()
+    return None if row is None else ImageRecord(_stored(row), row["removed_ms"] is not None)
+
+
+def of_generation(conn: sa.Connection, generation_id: str) -> list[ImageRecord]:
+    """In the order of the answer."""
+    found = sa.select(images).where(images.c.generation_id == generation_id).order_by(images.c.position)
+    return [ImageRecord(_stored(row), row["removed_ms"] is not None) for row in conn.execute(found).mappings()]
+
+
+def _stored(row: sa.RowMapping) -> StoredImage:
+    return StoredImage(**{name: row[name] for name in StoredImage.__struct_fields__})
+
+
+def remove_before(conn: sa.Connection, before_ms: int, *, now_ms: int, limit: int = 1000) -> list[str]:
+    """Remove pictures older than that, their cache entries with them. Returns the fingerprints of those entries."""
+    old = (
+        sa.select(images.c.generation_id)
+        .where(images.c.created_ms < before_ms, images.c.removed_ms.is_(None))
+        .distinct()
+        .limit(limit)
+    )
+    return remove_generations(conn, list(conn.execute(old).scalars()), now_ms=now_ms)
+
+
+def remove_generations(conn: sa.Connection, generation_ids: Sequence[str], *, now_ms: int) -> list[str]:
+    """Remove the pictures of these generations and the entries that show them; mark bytes that nobody shows dead."""
+    if not generation_ids:
+        return []
+    gone = sa.delete(cache_entries).where(cache_entries.c.generation_id.in_(generation_ids))
+    fingerprints = list(conn.execute(gone.returning(cache_entries.c.fingerprint)).scalars())
+    removed = (
+        sa.update(images)
+        .where(images.c.generation_id.in_(generation_ids), images.c.removed_ms.is_(None))
+        .values(removed_ms=now_ms)
+        .returning(images.c.sha256)
+    )
+    hashes = set(conn.execute(removed).scalars())
+    living = sa.select(images.c.sha256).where(images.c.sha256.in_(hashes), images.c.removed_ms.is_(None))
+    dead = sa.update(blobs).where(blobs.c.sha256.in_(hashes), blobs.c.sha256.not_in(living))
+    conn.execute(dead.values(dead_since_ms=now_ms))
+    return fingerprints
+
+
+def sweep(conn: sa.Connection, delete_bytes: Callable[[str], None], *, now_ms: int, limit: int = 1000) -> int:
+    """Forget bytes that have been dead for an hour, and delete them before the transaction ends.
+
+    In this order a publication that revives the same bytes waits for this transaction, then finds them missing
+    and puts them again; it never finds a row without bytes.
+    """
+    long_dead = sa.select(blobs.c.sha256).where(blobs.c.dead_since_ms < now_ms - DEAD_FOR_MS).limit(limit)
+    gone = sa.delete(blobs).where(
+        blobs.c.sha256.in_(long_dead.scalar_subquery()), blobs.c.dead_since_ms < now_ms - DEAD_FOR_MS
+    )
+    hashes = list(conn.execute(gone.returning(blobs.c.sha256)).scalars())
+    for sha256 in hashes:
+        delete_bytes(sha256)
+    return len(hashes)

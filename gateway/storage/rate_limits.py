@@ -1,0 +1,113 @@
+"""Admission: limits of requests, in process. Rolling rates (minute, hour) by GCRA; longer windows by counting.
+
+Rates begin anew with the process: at most one burst more after a restart. Longer windows are loaded from the usage
+log when first needed, so they survive it. SQL gone: counts already loaded go on; a caller whose counts are not
+loaded yet gets `ledger_unavailable`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.domain.caller import Caller
+from gateway.domain.limits import SECONDS, Limit, Metric, gcra, refusal, window_bounds
+
+_Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """A limit of requests after this call, for the `RateLimit` headers."""
+
+    limit: Limit
+    left: int
+    reset_s: int | None
+
+
+class MemoryRateLimits:
+    """Counts of one process. `take` decides without awaiting; `missing` says what has to be loaded first."""
+
+    def __init__(self) -> None:
+        self._tats: dict[_Key, float] = {}
+        self._counts: dict[_Key, tuple[int, int]] = {}  # window start, calls
+        self._sweep_at = 10_000
+
+    def missing(self, caller: Caller, now_ms: int) -> list[tuple[Limit, int]]:
+        """Limits whose count of the present window is not in memory, each with the window's start."""
+        found = []
+        for limit in caller.limits:
+            if limit.metric is Metric.REQUESTS and not limit.is_rate:
+                start_ms, _ = window_bounds(limit.window, now_ms)
+                held = self._counts.get(_key(caller, limit))
+                if held is None or held[0] != start_ms:
+                    found.append((limit, start_ms))
+        return found
+
+    def load(self, caller: Caller, limit: Limit, start_ms: int, calls: int) -> None:
+        """Set a count, unless someone else loaded it in the meantime and counted on."""
+        held = self._counts.get(_key(caller, limit))
+        if held is None or held[0] != start_ms:
+            self._counts[_key(caller, limit)] = (start_ms, calls)
+
+    def take(self, caller: Caller, *, now_s: float, now_ms: int) -> Sequence[RateState]:
+        """Admit one call under every limit of requests, or raise LimitExceeded and take nothing.
+
+        `now_s` is monotonic (rates must not jump with the clock), `now_ms` the wall clock of calendar windows.
+        """
+        states: list[RateState] = []
+        tats: list[tuple[_Key, float]] = []
+        counts: list[tuple[_Key, tuple[int, int]]] = []
+        for limit in caller.limits:
+            if limit.metric is not Metric.REQUESTS:
+                continue
+            key = _key(caller, limit)
+            if limit.is_rate:
+                period_s = SECONDS[limit.window]
+                rate = gcra(tat=self._tats.get(key, 0.0), now=now_s, amount=limit.amount, period_s=period_s)
+                if not rate.allowed:
+                    reset_ms = now_ms + math.ceil(rate.retry_after_s * 1000)
+                    raise refusal(limit, asked=1, left=0, reset_ms=reset_ms, now_ms=now_ms)
+                tats.append((key, rate.tat))
+                states.append(RateState(limit, rate.left, math.ceil(rate.reset_s)))
+            else:
+                start_ms, end_ms = window_bounds(limit.window, now_ms)
+                used = self._counts[key][1]
+                if used >= limit.amount:
+                    raise refusal(limit, asked=1, left=0, reset_ms=end_ms, now_ms=now_ms)
+                counts.append((key, (start_ms, used + 1)))
+                reset_s = None if end_ms is None else math.ceil((end_ms - now_ms) / 1000)
+                states.append(RateState(limit, limit.amount - used - 1, reset_s))
+        self._tats.update(tats)
+        self._counts.update(counts)
+        if len(self._tats) > self._sweep_at:
+            self._sweep(now_s)
+        return states
+
+    def look(self, caller: Caller, *, now_s: float, now_ms: int) -> list[RateState]:
+        """What is left of each limit of requests; nothing is taken. Counts not loaded are left out."""
+        states = []
+        for limit in caller.limits:
+            if limit.metric is not Metric.REQUESTS:
+                continue
+            key = _key(caller, limit)
+            if limit.is_rate:
+                period_s = SECONDS[limit.window]
+                ahead = max(self._tats.get(key, 0.0) - now_s, 0.0)
+                left = int((period_s - ahead) * limit.amount / period_s + 1e-9)
+                states.append(RateState(limit, left, math.ceil(ahead)))
+            elif key in self._counts:
+                _, end_ms = window_bounds(limit.window, now_ms)
+                reset_s = None if end_ms is None else math.ceil((end_ms - now_ms) / 1000)
+                states.append(RateState(limit, max(0, limit.amount - self._counts[key][1]), reset_s))
+        return states
+
+    def _sweep(self, now_s: float) -> None:
+        """Forget rates that are free again; look again once there are twice as many."""
+        self._tats = {key: tat for key, tat in self._tats.items() if tat > now_s}
+        self._sweep_at = max(10_000, 2 * len(self._tats))
+
+
+def _key(caller: Caller, limit: Limit) -> _Key:
+    return (caller.mode, limit.scope, limit.scope_id, limit.window)

@@ -1,0 +1,40 @@
+"""Logs: structlog, JSON or for people. Prompts and keys are never passed to a logger; this is where the rule lives.
+
+Names of fields: request_id, generation_id, key_id, user_id, model, mode, outcome, code, status, latency_ms.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import msgspec
+import structlog
+
+
+def configure_logs(*, style: Literal["auto", "json", "console"], level: str) -> None:
+    """Set up logging for the process: ours by structlog, libraries' warnings through it."""
+    for_people = style == "console" or (style == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer(serializer=_json)
+    )
+    tail = [] if for_people else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[*shared, *tail, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _json(event: object, **_: object) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
