@@ -1,0 +1,351 @@
+"""Administration of teams, users, keys and their limits.
+
+Each change is one transaction with its row in the audit log and its row in `changes`. Once it is committed,
+this process's memory hears of it at once, every other's within seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from gateway.domain.api_key import Mode, hash_api_key, new_api_key
+from gateway.domain.ids import new_id
+from gateway.domain.limits import Limit, Metric, ScopeKind, Window, check_window, parse_amount
+from gateway.errors import InvalidRequest
+from gateway.storage import audit, changes, limits
+from gateway.storage.accounts import KEYS, TEAMS, USERS, AccountStore, Key, Row, Team, User, delete_keys_of
+from gateway.storage.audit import Act, AuditEvent
+from gateway.storage.database import Database, now_ms
+from gateway.storage.paging import DEFAULT_LIMIT, Page
+
+T = TypeVar("T")
+LimitEntry = tuple[Metric, Window, str]
+"""A limit as an administrator writes it: metric, window, amount."""
+
+DAY_S = 24 * 3600
+_STORES: dict[ScopeKind, AccountStore[Any]] = {
+    ScopeKind.TEAM: TEAMS,
+    ScopeKind.USER: USERS,
+    ScopeKind.KEY: KEYS,
+}
+
+
+class NewKey(NamedTuple):
+    """A key and its text, which is known only now."""
+
+    key: Key
+    text: str
+
+
+class AccountService:
+    """`models`: the names a key may be restricted to. `notify` hears kind and id of each committed change."""
+
+    def __init__(
+        self,
+        database: Database,
+        peppers: Sequence[bytes],
+        models: Collection[str],
+        *,
+        notify: Callable[[str, str], None],
+    ) -> None:
+        self._database = database
+        self._pepper = peppers[0]
+        self._models = frozenset(models)
+        self._notify = notify
+
+    # -- teams -----------------------------------------------------------------------------------------------
+
+    async def create_team(self, *, actor: str, name: str, labels: Mapping[str, str] | None = None) -> Team:
+        def work(conn: sa.Connection) -> Team:
+            team = Team(id=team_id, name=name, labels=dict(labels or {}), created_ms=now_ms(conn))
+            return TEAMS.insert(conn, team)
+
+        team_id = new_id("team")
+        return await self._write(work, Act(actor, "create", "team", team_id, {"name": name}))
+
+    async def get_team(self, team_id: str) -> Team:
+        return await self._database.read(lambda conn: TEAMS.require(conn, team_id))
+
+    async def list_teams(self, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Team]:
+        return await self._database.read(lambda conn: TEAMS.list(conn, limit=limit, cursor=cursor))
+
+    async def update_team(self, team_id: str, values: Mapping[str, Any], *, actor: str) -> Team:
+        """`values`: any of name, labels."""
+        return await self._update(TEAMS, team_id, values, actor=actor)
+
+    async def delete_team(self, team_id: str, *, actor: str) -> None:
+        """Its users stay in it, and their keys are refused until they are moved."""
+        await self._write(lambda conn: TEAMS.delete(conn, team_id), Act(actor, "delete", "team", team_id))
+
+    # -- users -----------------------------------------------------------------------------------------------
+
+    async def create_user(
+        self,
+        *,
+        actor: str,
+        name: str,
+        email: str | None = None,
+        team_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> User:
+        def work(conn: sa.Connection) -> User:
+            _check_reference(conn, TEAMS, team_id)
+            return USERS.insert(
+                conn,
+                User(
+                    id=user_id,
+                    name=name,
+                    email=email,
+                    team_id=team_id,
+                    labels=dict(labels or {}),
+                    created_ms=now_ms(conn),
+                ),
+            )
+
+        user_id = new_id("user")
+        detail = {"name": name, "team_id": team_id}
+        return await self._write(work, Act(actor, "create", "user", user_id, detail))
+
+    async def get_user(self, user_id: str) -> User:
+        return await self._database.read(lambda conn: USERS.require(conn, user_id))
+
+    async def list_users(
+        self, *, team_id: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+    ) -> Page[User]:
+        return await self._database.read(lambda conn: USERS.list(conn, team_id=team_id, limit=limit, cursor=cursor))
+
+    async def update_user(self, user_id: str, values: Mapping[str, Any], *, actor: str) -> User:
+        """`values`: any of name, email, team_id, labels."""
+
+        def check(conn: sa.Connection) -> Mapping[str, Any]:
+            _check_reference(conn, TEAMS, values.get("team_id"))
+            return values
+
+        return await self._update(USERS, user_id, values, actor=actor, columns=check)
+
+    async def delete_user(self, user_id: str, *, actor: str) -> None:
+        """Deletes the user's keys with it."""
+
+        def work(conn: sa.Connection) -> None:
+            USERS.delete(conn, user_id)
+            for key_id in delete_keys_of(conn, user_id):
+                audit.record(conn, Act(actor, "delete", "key", key_id))
+
+        await self._write(work, Act(actor, "delete", "user", user_id))
+
+    # -- keys ------------------------------------------------------------------------------------------------
+
+    async def create_key(
+        self,
+        *,
+        actor: str,
+        user_id: str,
+        name: str | None = None,
+        mode: Mode = Mode.LIVE,
+        expires_ms: int | None = None,
+        models: Sequence[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> NewKey:
+        """`models` None: every model, those to come included."""
+
+        def work(conn: sa.Connection) -> NewKey:
+            _check_reference(conn, USERS, user_id)
+            now = now_ms(conn)
+            _check_future(expires_ms, now)
+            key = Key(
+                id=key_id,
+                user_id=user_id,
+                name=name,
+                mode=mode,
+                prefix="",
+                models=allowed,
+                labels=dict(labels or {}),
+                created_ms=now,
+                expires_ms=expires_ms,
+                disabled_ms=None,
+                rotated_to=None,
+            )
+            return self._insert_key(conn, key)
+
+        key_id, allowed = new_id("key"), self._known_models(models)
+        detail = {"user_id": user_id, "name": name, "mode": mode, "models": allowed, "expires_ms": expires_ms}
+        return await self._write(work, Act(actor, "create", "key", key_id, detail))
+
+    async def get_key(self, key_id: str) -> Key:
+        return await self._database.read(lambda conn: KEYS.require(conn, key_id))
+
+    async def list_keys(
+        self,
+        *,
+        user_id: str | None = None,
+        mode: Mode | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
+    ) -> Page[Key]:
+        return await self._database.read(
+            lambda conn: KEYS.list(conn, user_id=user_id, mode=mode, limit=limit, cursor=cursor)
+        )
+
+    async def update_key(self, key_id: str, values: Mapping[str, Any], *, actor: str) -> Key:
+        """`values`: any of name, expires_ms, models, labels, disabled (true or false)."""
+
+        def columns(conn: sa.Connection) -> Mapping[str, Any]:
+            changed, now = dict(values), now_ms(conn)
+            _check_future(changed.get("expires_ms"), now)
+            if "models" in changed:
+                changed["models"] = self._known_models(changed["models"])
+            if "disabled" in changed:
+                changed["disabled_ms"] = now if changed.pop("disabled") else None
+            return changed
+
+        return await self._update(KEYS, key_id, values, actor=actor, columns=columns)
+
+    async def delete_key(self, key_id: str, *, actor: str) -> None:
+        await self._write(lambda conn: KEYS.delete(conn, key_id), Act(actor, "delete", "key", key_id))
+
+    async def rotate_key(self, key_id: str, *, actor: str, overlap_s: int = DAY_S) -> NewKey:
+        """A new key like the old one, limits and expiry included; the old one works for `overlap_s` more.
+
+        The new key's own limits start unused. Raises InvalidRequest for one rotated already or out of use.
+        """
+
+        def work(conn: sa.Connection) -> NewKey:
+            old, now = KEYS.lock(conn, key_id), now_ms(conn)
+            _check_rotatable(old, now)
+            fresh = msgspec.structs.replace(old, id=successor_id, created_ms=now)
+            new = self._insert_key(conn, fresh)
+            _copy_limits(conn, key_id, successor_id)
+            ends_ms = min(now + overlap_s * 1000, old.expires_ms or now + overlap_s * 1000)
+            KEYS.update(conn, key_id, {"expires_ms": ends_ms, "rotated_to": successor_id})
+            audit.record(conn, Act(actor, "create", "key", successor_id, {"rotated_from": key_id}))
+            return new
+
+        successor_id = new_id("key")
+        detail = {"rotated_to": successor_id, "overlap_s": overlap_s}
+        return await self._write(work, Act(actor, "rotate", "key", key_id, detail))
+
+    # -- limits and the audit log ----------------------------------------------------------------------------
+
+    async def put_limits(
+        self, scope: ScopeKind, scope_id: str, entries: Sequence[LimitEntry], *, actor: str
+    ) -> list[Limit]:
+        """Replaces all limits set at a team, a user or a key; what they have used stays."""
+        wanted = _parse_limits(scope, scope_id, entries)
+
+        def work(conn: sa.Connection) -> list[Limit]:
+            _STORES[scope].lock(conn, scope_id)
+            limits.put_limits(conn, scope, scope_id, wanted)
+            return limits.get_limits(conn, [(scope, scope_id)])
+
+        detail = {"limits": [dict(zip(("metric", "window", "amount"), entry, strict=True)) for entry in entries]}
+        return await self._write(work, Act(actor, "limits", scope.value, scope_id, detail))
+
+    async def get_limits(self, scope: ScopeKind, scope_id: str) -> list[Limit]:
+        """Those set at this scope itself, not those inherited from wider ones."""
+
+        def work(conn: sa.Connection) -> list[Limit]:
+            _STORES[scope].require(conn, scope_id)
+            return limits.get_limits(conn, [(scope, scope_id)])
+
+        return await self._database.read(work)
+
+    async def list_audit(
+        self, *, object_id: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+    ) -> Page[AuditEvent]:
+        return await self._database.read(
+            lambda conn: audit.list_events(conn, object_id=object_id, limit=limit, cursor=cursor)
+        )
+
+    # -- what all of them share ------------------------------------------------------------------------------
+
+    async def _write(
+        self,
+        work: Callable[[sa.Connection], T],
+        act: Act,
+    ) -> T:
+        def recorded(conn: sa.Connection) -> T:
+            result = work(conn)
+            audit.record(conn, act)
+            changes.record(conn, act.kind, act.object_id)
+            return result
+
+        result = await self._database.write(recorded)
+        self._notify(act.kind, act.object_id)
+        return result
+
+    async def _update(
+        self,
+        store: AccountStore[Row],
+        row_id: str,
+        values: Mapping[str, Any],
+        *,
+        actor: str,
+        columns: Callable[[sa.Connection], Mapping[str, Any]] | None = None,
+    ) -> Row:
+        """Sets `values`, or the columns that `columns` makes of them once the row is locked."""
+
+        def work(conn: sa.Connection) -> Row:
+            store.lock(conn, row_id)
+            return store.update(conn, row_id, values if columns is None else columns(conn))
+
+        if not values:
+            return await self._database.read(lambda conn: store.require(conn, row_id))
+        return await self._write(work, Act(actor, "update", store.kind, row_id, dict(values)))
+
+    def _insert_key(self, conn: sa.Connection, key: Key) -> NewKey:
+        made = new_api_key(key.mode)
+        named = msgspec.structs.replace(key, prefix=made.prefix)
+        KEYS.insert(conn, named, hash=hash_api_key(made.text, self._pepper))
+        return NewKey(named, made.text)
+
+    def _known_models(self, models: Sequence[str] | None) -> list[str] | None:
+        unknown = sorted(set(models or ()) - self._models)
+        if unknown:
+            known = ", ".join(sorted(self._models))
+            raise InvalidRequest(f"models: there is no {unknown[0]!r} here; the models are: {known}.", param="models")
+        return None if models is None else sorted(set(models))
+
+
+def _check_reference(conn: sa.Connection, store: AccountStore[Any], row_id: str | None) -> None:
+    if row_id is not None and store.get(conn, row_id) is None:
+        field = f"{store.kind}_id"
+        raise InvalidRequest(f"{field}: there is no {store.kind} with this id.", param=field)
+
+
+def _check_future(expires_ms: int | None, now: int) -> None:
+    if expires_ms is not None and expires_ms <= now:
+        raise InvalidRequest("expires_at is in the past; to end a key now, delete or disable it.", param="expires_at")
+
+
+def _check_rotatable(key: Key, now: int) -> None:
+    if key.rotated_to is not None:
+        raise InvalidRequest(f"This key was rotated already; its successor is {key.rotated_to}.")
+    if key.disabled_ms is not None or (key.expires_ms is not None and key.expires_ms <= now):
+        raise InvalidRequest("This key no longer works, so there is nothing to hand over; create a new key.")
+
+
+def _copy_limits(conn: sa.Connection, from_id: str, to_id: str) -> None:
+    own = limits.get_limits(conn, [(ScopeKind.KEY, from_id)])
+    moved = [Limit(ScopeKind.KEY, to_id, limit.metric, limit.window, limit.amount) for limit in own]
+    limits.put_limits(conn, ScopeKind.KEY, to_id, moved)
+
+
+def _parse_limits(scope: ScopeKind, scope_id: str, entries: Sequence[LimitEntry]) -> list[Limit]:
+    """Raises InvalidRequest for the first entry that makes no sense, and for two of one metric and window."""
+    found: dict[tuple[Metric, Window], Limit] = {}
+    for position, (metric, window, amount) in enumerate(entries):
+        try:
+            check_window(metric, window)
+            limit = Limit(scope, scope_id, metric, window, parse_amount(metric, amount))
+        except ValueError as exc:
+            raise InvalidRequest(f"limits[{position}]: {exc}.", param=str(position)) from exc
+        if found.setdefault((metric, window), limit) is not limit:
+            raise InvalidRequest(
+                f"limits[{position}]: {metric} per {window or 'moment'} is there twice; one amount is meant.",
+                param=str(position),
+            )
+    return list(found.values())

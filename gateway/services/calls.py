@@ -1,0 +1,195 @@
+"""A call on its way in: who calls, what is asked, whether the cache may answer; then its row in the usage log.
+
+`Admission` works in two strokes with the same functions: `try_now` does what memory allows without awaiting (the
+thin path), `complete` does the rest (the route).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.domain import cache_policy, fingerprint, image_request
+from gateway.domain.api_key import Mode
+from gateway.domain.caller import CacheScope, Caller
+from gateway.domain.ids import new_id
+from gateway.domain.image_request import ImageRequest
+from gateway.domain.model import Model
+from gateway.errors import DarkroomError, InvalidRequest
+from gateway.services.callers import CallerDirectory
+from gateway.storage import usage_log
+from gateway.storage.database import Database
+from gateway.storage.rate_limits import MemoryRateLimits, RateState
+
+_TAG = re.compile(r"\s*([A-Za-z0-9_.-]{1,64})\s*=\s*([^,=\s][^,=]{0,127}?)\s*")
+_MAX_TAGS = 16
+
+
+@dataclass(slots=True)
+class Call:
+    """One request by a caller. Fields are filled in as they become known."""
+
+    token: str
+    body: bytes
+    cache_control: str | None = None
+    tags_header: str | None = None
+    client_request_id: str | None = None
+    request_id: str = field(default_factory=lambda: new_id("req"))
+    at_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    started_s: float = field(default_factory=time.monotonic)
+    caller: Caller | None = None
+    rates: Sequence[RateState] = ()
+    admitted: bool = False
+    request: ImageRequest | None = None
+    tags: dict[str, str] | None = None
+    plan: cache_policy.CachePlan | None = None
+    fingerprint: str = ""
+    provider: str = ""
+    refusal: DarkroomError | None = None
+
+    @property
+    def known(self) -> tuple[Caller, ImageRequest, cache_policy.CachePlan]:
+        """Caller, request and plan of an admitted call."""
+        if self.caller is None or self.request is None or self.plan is None:
+            raise RuntimeError("the call was not admitted")
+        return self.caller, self.request, self.plan
+
+    def usage_row(
+        self,
+        outcome: str,
+        *,
+        status: int = 200,
+        code: str | None = None,
+        images: int = 0,
+        cost_micro_usd: int | None = 0,
+        saved_micro_usd: int = 0,
+        generation_id: str | None = None,
+        provider: str | None = None,
+    ) -> dict[str, Any]:
+        """This call as a row of the usage log."""
+        caller = self.caller
+        if caller is None:
+            raise RuntimeError("a call without a caller has no row")
+        return {
+            "id": self.request_id,
+            "at_ms": self.at_ms,
+            "mode": caller.mode.value,
+            "key_id": caller.key_id,
+            "user_id": caller.user_id,
+            "team_id": caller.team_id,
+            "model": self.request.model.name if self.request else None,
+            "provider": provider,
+            "outcome": outcome,
+            "status": status,
+            "code": code,
+            "images": images,
+            "cost_micro_usd": cost_micro_usd,
+            "saved_micro_usd": saved_micro_usd,
+            "latency_us": int((time.monotonic() - self.started_s) * 1_000_000),
+            "generation_id": generation_id,
+            "tags": self.tags,
+            "labels": dict(caller.labels) or None,
+        }
+
+
+def parse_tags(header: str | None) -> dict[str, str] | None:
+    """`Darkroom-Tags: app=search,env=prod`. Raises InvalidRequest for anything else."""
+    if not header:
+        return None
+    pairs = [_TAG.fullmatch(part) for part in header.split(",")]
+    if len(pairs) > _MAX_TAGS or not all(pairs):
+        raise InvalidRequest(
+            f"Darkroom-Tags must be up to {_MAX_TAGS} pairs like app=search,env=prod, names of A-Za-z0-9_.-",
+            param="Darkroom-Tags",
+        )
+    return {pair[1]: pair[2] for pair in pairs if pair}
+
+
+class Admission:
+    """authenticate -> admit (rate) -> parse, validate -> canonical request -> fingerprint."""
+
+    def __init__(
+        self,
+        database: Database,
+        callers: CallerDirectory,
+        rates: MemoryRateLimits,
+        models: Mapping[str, Model],
+        *,
+        provider_of: Callable[[Mode, Model], tuple[str, str]],
+        cache_scope: CacheScope,
+        flush_usage: Callable[[], Any],
+    ) -> None:
+        """`provider_of` gives the name and kind of the provider that serves a model in a mode."""
+        self._database = database
+        self._callers = callers
+        self._rates = rates
+        self._models = models
+        self._provider_of = provider_of
+        self._cache_scope: CacheScope = cache_scope
+        self._flush_usage = flush_usage
+
+    def try_now(self, call: Call) -> bool:
+        """As far as memory allows. False: something has to be loaded, `complete` goes on. Raises DarkroomError."""
+        if call.caller is None:
+            call.caller = self._callers.known(call.token)
+            if call.caller is None:
+                return False
+        if not call.admitted:
+            if self._rates.missing(call.caller, call.at_ms):
+                return False
+            self._admit(call, call.caller)
+        if call.request is None:
+            self._validate(call, call.caller)
+        return True
+
+    async def complete(self, call: Call) -> None:
+        """What `try_now` could not. Raises DarkroomError."""
+        if call.caller is None:
+            call.caller = await self._callers.authenticate(call.token)
+        await self.load_counts(call.caller, call.at_ms)
+        self.try_now(call)
+
+    async def load_counts(self, caller: Caller, at_ms: int) -> None:
+        """Bring counts of long windows into memory, rows still in the journal included."""
+        missing = self._rates.missing(caller, at_ms)
+        if not missing:
+            return
+        await self._flush_usage()
+        for limit, start_ms in missing:
+            calls = await self._database.read(
+                lambda conn, limit=limit, start_ms=start_ms: usage_log.count_requests(  # type: ignore[misc]
+                    conn,
+                    mode=caller.mode.value,
+                    scope_column=f"{limit.scope}_id",
+                    scope_id=limit.scope_id,
+                    since_ms=start_ms,
+                )
+            )
+            self._rates.load(caller, limit, start_ms, calls)
+
+    def _admit(self, call: Call, caller: Caller) -> None:
+        call.rates = self._rates.take(caller, now_s=call.started_s, now_ms=call.at_ms)
+        call.admitted = True
+
+    def _validate(self, call: Call, caller: Caller) -> None:
+        data = image_request.decode_body(call.body)
+        model = image_request.model_of(data, self._models)
+        caller.check_model(model.name)
+        request = image_request.parse_request(data, model)
+        call.tags = parse_tags(call.tags_header)
+        directives = cache_policy.parse_directives(call.cache_control)
+        call.plan = cache_policy.plan(deterministic=model.deterministic, seeded=request.seeded, directives=directives)
+        call.provider, kind = self._provider_of(caller.mode, model)
+        identity = fingerprint.identity(
+            mode=caller.mode,
+            scope=caller.cache_scope(self._cache_scope),
+            provider_kind=kind,
+            upstream_model=model.upstream_model,
+            version=model.version,
+        )
+        call.fingerprint = fingerprint.fingerprint(identity, request.parameters)
+        call.request = request
+        call.body = b""  # a call waits for seconds; its body need not

@@ -1,0 +1,99 @@
+"""Memory follows SQL: a poll of `changes` every second tells whoever holds something what to forget.
+
+Redis may tell sooner (through `notify`); this poll is what makes it certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import structlog
+
+from gateway.storage import changes
+from gateway.storage.database import Database
+
+Forget = Callable[[str, str], None]
+"""Called with the kind and id of what changed; must not block."""
+
+_GAP_MS = 3600 * 1000
+_PRUNE_EVERY_MS = 3600 * 1000
+_log = structlog.get_logger(__name__)
+
+
+class _Listener(NamedTuple):
+    forget: Forget
+    forget_all: Callable[[], None]
+
+
+class ChangeFollower:
+    """Calls its listeners for every change; twice when a notice told of it before the poll did.
+
+    While polls fail, memory keeps serving what it holds. At the first good poll, and at one after more than
+    an hour without, everything is forgotten: what happened before is not told by the changes.
+    """
+
+    def __init__(self, database: Database, *, interval_s: float = 1.0) -> None:
+        self._database = database
+        self._interval_s = interval_s
+        self._listeners: list[_Listener] = []
+        self._last_ms: int | None = None
+        self._seen: frozenset[int] = frozenset()
+        self._pruned_ms = 0
+        self._failing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def subscribe(self, forget: Forget, *, forget_all: Callable[[], None]) -> None:
+        self._listeners.append(_Listener(forget, forget_all))
+
+    def notify(self, kind: str, object_id: str) -> None:
+        """Tells of a change at once: one of this process, or one heard of by another way."""
+        for listener in self._listeners:
+            listener.forget(kind, object_id)
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._follow(), name="follow-changes")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def poll(self) -> None:
+        """One look at SQL. Raises LedgerUnavailable; the next look then reaches back to the last good one."""
+        look = await self._database.read(lambda conn: changes.look(conn, self._last_ms))
+        if self._last_ms is None or look.at_ms - self._last_ms > _GAP_MS:
+            for listener in self._listeners:
+                listener.forget_all()
+        for change in look.changes:
+            if change.id not in self._seen:
+                self.notify(change.kind, change.object_id)
+        self._last_ms = look.at_ms
+        self._seen = frozenset(change.id for change in look.changes)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self.poll()
+                await self._prune()
+            except Exception as exc:  # noqa: BLE001  (whatever SQL says, memory must go on following it)
+                self._report(exc)
+            else:
+                self._failing = False
+            await asyncio.sleep(self._interval_s)
+
+    async def _prune(self) -> None:
+        assert self._last_ms is not None
+        if self._last_ms - self._pruned_ms > _PRUNE_EVERY_MS:
+            await self._database.write(changes.prune)
+            self._pruned_ms = self._last_ms
+
+    def _report(self, exc: Exception) -> None:
+        """Once for each stretch of failures."""
+        if not self._failing:
+            _log.error("changes_not_followed", exc_info=exc)
+        self._failing = True

@@ -1,0 +1,69 @@
+"""Receipts: one purchase as its buyer may see it, and the list of them for administrators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.answer import StoredImage
+from gateway.domain.caller import Caller
+from gateway.errors import ImageRemoved, NotFound
+from gateway.services.answers import ImageLinks
+from gateway.storage import image_index, records, usage_queries
+from gateway.storage.database import Database
+from gateway.storage.images import ImageStore
+from gateway.storage.paging import Page, is_id
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A generation's row, its pictures with their present addresses, and how often it was used again."""
+
+    row: dict[str, Any]
+    images: Sequence[tuple[StoredImage, str | None]]
+    reused: int
+    saved_micro_usd: int
+
+
+class Receipts:
+    def __init__(self, database: Database, links: ImageLinks) -> None:
+        self._database = database
+        self._links = links
+
+    async def require(self, generation_id: str, caller: Caller, *, now_s: int) -> Receipt:
+        """A purchase of the caller's user, in the caller's mode. Raises NotFound for all others."""
+        row = await self._database.read(lambda conn: records.find_generation(conn, generation_id))
+        if row is None or row["user_id"] != caller.user_id or row["mode"] != caller.mode.value:
+            raise NotFound(f"There is no generation {generation_id[:64]!r} of yours.")
+        images = await self._database.read(lambda conn: image_index.of_generation(conn, generation_id))
+        reused, saved = await self._database.read(lambda conn: usage_queries.reuse_of(conn, generation_id))
+        shown = [
+            (found.image, None if found.removed else self._links.address(found.image, now_s=now_s)) for found in images
+        ]
+        return Receipt(row, shown, reused, saved)
+
+    async def list(self, **filters: Any) -> Page[dict[str, Any]]:
+        return await self._database.read(lambda conn: records.list_generations(conn, **filters))
+
+
+class ImageGallery:
+    """The bytes behind an image address."""
+
+    def __init__(self, database: Database, images: ImageStore, links: ImageLinks) -> None:
+        self._database = database
+        self._images = images
+        self._links = links
+
+    async def require(
+        self, image_id: str, extension: str, *, expires: str | None, signature: str | None, now_s: int
+    ) -> tuple[StoredImage, Any]:
+        """The picture, and the path of its file. Raises NotFound (also for a bad signature) and ImageRemoved."""
+        if not is_id(image_id) or not self._links.allows(image_id, expires=expires, signature=signature, now_s=now_s):
+            raise NotFound("There is no such picture, or its address has expired.")
+        found = await self._database.read(lambda conn: image_index.find(conn, image_id))
+        if found is None or found.image.extension != extension:
+            raise NotFound("There is no such picture, or its address has expired.")
+        if found.removed or not await self._images.contains(found.image.sha256):
+            raise ImageRemoved("This picture was removed.")
+        return found.image, self._images.path(found.image.sha256)

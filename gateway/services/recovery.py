@@ -1,0 +1,152 @@
+"""What becomes of purchases whose process is gone, and of paid pictures that could not be fetched at once.
+
+pending   never sent: released
+sent      nobody knows: `unknown`, its money held
+answered  paid: fetched and published, for an hour; then `failed`, with its cost
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+import structlog
+
+from gateway.domain.answer import StoredAnswer
+from gateway.errors import DarkroomError, LedgerUnavailable, ProviderTimeout
+from gateway.providers.base import Provider
+from gateway.services.answers import AnswerCache
+from gateway.services.publication import Expected, Paid, Published, Publisher
+from gateway.storage import generations, response_cache
+from gateway.storage.database import Database
+from gateway.storage.generations import Orphan
+
+_PERIOD_S = 15.0
+_GIVE_UP_MS = 3_600_000
+_POLL_S = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Recovery:
+    """One a process; also renews the leases of the purchases this process has under way."""
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        answers: AnswerCache,
+        providers: Mapping[str, Provider],
+        *,
+        process_id: str,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._answers = answers
+        self._providers = providers
+        self._process_id = process_id
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """For ever: renew, recover."""
+        while True:
+            try:
+                await self._database.write(lambda conn: generations.renew_leases(conn, self._process_id))
+                await self.recover()
+            except LedgerUnavailable as exc:
+                _log.warning("recovery_waits", reason=str(exc.__cause__))
+            except Exception:  # noqa: BLE001  (whatever one orphan does, the others are owed their turn)
+                _log.exception("recovery_failed")
+            await self._sleep(_PERIOD_S)
+
+    async def recover(self, *, alone: bool = False) -> int:
+        """One pass over the orphans. `alone`: no other process uses this database, so nobody's lease matters."""
+        orphans = await self._database.write(
+            lambda conn: generations.claim_orphans(conn, lease_owner=self._process_id, all_others=alone)
+        )
+        for orphan in orphans:
+            await self._settle(orphan)
+        return len(orphans)
+
+    async def _settle(self, orphan: Orphan) -> None:
+        _log.info("orphan", generation_id=orphan.id, status=orphan.status)
+        if orphan.status == "answered":
+            try:
+                await self._resume(orphan)
+            except DarkroomError as exc:
+                _log.warning("picture_not_fetched", generation_id=orphan.id, reason=exc.message)
+            return
+        lost = orphan.status == "sent"
+        close = generations.lose if lost else generations.fail
+        message = "the process ended while the order was out" if lost else "the process ended before the order was sent"
+        row = orphan.usage | {
+            "outcome": "failed",
+            "status": 504 if lost else 503,
+            "code": "provider_timeout" if lost else "provider_unavailable",
+            "cost_micro_usd": None if lost else 0,
+        }
+        error = {"code": row["code"], "message": message}
+        await self._database.write(lambda conn: close(conn, orphan.id, error=error, usage=row))
+
+    async def _resume(self, orphan: Orphan) -> Published:
+        """Fetch and publish what is paid for. Raises what `Publisher.publish` raises; then it is left for later."""
+        paid = self._paid(orphan)
+        try:
+            published = await self._publisher.publish(paid, latency_us=orphan.usage["latency_us"])
+        except DarkroomError as exc:
+            if (orphan.answered_ago_ms or 0) > _GIVE_UP_MS:
+                await self._publisher.abandon(paid, exc.message)
+            else:
+                await self._database.write(lambda conn: generations.disown(conn, orphan.id))
+            raise
+        if published.entry is not None:
+            self._answers.keep(published.entry)
+        _log.info("picture_recovered", generation_id=orphan.id)
+        return published
+
+    def _paid(self, orphan: Orphan) -> Paid:
+        if orphan.answer is None or orphan.cost_micro_usd is None:
+            raise RuntimeError(f"{orphan.id} is answered without an answer")
+        return Paid(
+            generation_id=orphan.id,
+            provider=self._providers[orphan.provider],
+            answer=orphan.answer,
+            cost_micro_usd=orphan.cost_micro_usd,
+            expected=msgspec.convert(orphan.expected, Expected),
+            storable=orphan.storable,
+            usage=orphan.usage,
+        )
+
+    async def follow(self, generation_id: str, fingerprint: str, *, timeout_s: float) -> StoredAnswer:
+        """Wait for a generation that this process does not work on; take it over if nobody does.
+
+        Raises ProviderError when its picture can't be had, ProviderTimeout when its outcome is unknown or the
+        wait is over.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (answer := await self._look(generation_id, fingerprint)) is None:
+                    await self._sleep(_POLL_S)
+                return answer
+        except TimeoutError:
+            raise _outcome_unknown("is still under way") from None
+
+    async def _look(self, generation_id: str, fingerprint: str) -> StoredAnswer | None:
+        orphan = await self._database.write(
+            lambda conn: generations.claim_answered(conn, generation_id, lease_owner=self._process_id)
+        )
+        if orphan is not None:
+            return (await self._resume(orphan)).answer
+        status, error = await self._database.read(lambda conn: generations.status_of(conn, generation_id))
+        if status == "succeeded":
+            entry = await self._database.read(lambda conn: response_cache.find(conn, fingerprint))
+            return None if entry is None else self._answers.keep(entry).entry.answer
+        if status in {"failed", "unknown"}:
+            raise _outcome_unknown((error or {}).get("message", "ended without a picture"))
+        return None
+
+
+def _outcome_unknown(what: str) -> ProviderTimeout:
+    return ProviderTimeout(f"An equal purchase {what}. Ask again in a while.", charged="unknown", should_retry=False)

@@ -1,0 +1,78 @@
+"""What a call leaves behind: its row in the usage log, its count in the metrics, its line in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from gateway.domain.pricing import MICRO_PER_USD
+from gateway.errors import DarkroomError, ProviderError, ProviderTimeout, ProviderUnavailable
+from gateway.services.calls import Call
+from gateway.storage.journal import Journal
+from gateway.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+
+class UsageRecorder:
+    """Rows of hits, joins and refusals go through the journal; a buyer's row is written with its outcome, in SQL."""
+
+    def __init__(self, journal: Journal, metrics: Metrics) -> None:
+        self._journal = journal
+        self._metrics = metrics
+
+    def served(self, row: Mapping[str, Any]) -> None:
+        """Journal a hit or a join before its answer leaves. Raises StorageFailed."""
+        self._journal.append(row)
+        self.count(row)
+        if row["outcome"] == "hit":
+            _log.debug("hit", request_id=row["id"], generation_id=row["generation_id"])
+        else:
+            self._log_outcome(row)
+
+    def note(self, row: Mapping[str, Any]) -> None:
+        """Journal a row whose answer is a failure: a journal that can't be written changes nothing for the caller."""
+        try:
+            self._journal.append(row)
+        except DarkroomError as exc:
+            _log.error("usage_row_lost", request_id=row["id"], reason=str(exc))
+        self.count(row)
+        self._log_outcome(row)
+
+    def bought(self, row: Mapping[str, Any]) -> None:
+        """Count a purchase whose row is in SQL already."""
+        self.count(row)
+        self._log_outcome(row)
+
+    def refused(self, call: Call, error: DarkroomError) -> None:
+        """Journal a refusal or a failure, if we know whose it is."""
+        if call.caller is None:
+            _log.info("refused", request_id=call.request_id, code=error.code, status=error.status)
+            return
+        failed = isinstance(error, ProviderError | ProviderTimeout | ProviderUnavailable)
+        self.note(call.usage_row("failed" if failed else "refused", status=error.status, code=error.code))
+
+    def count(self, row: Mapping[str, Any]) -> None:
+        outcome, mode, model = row["outcome"], row["mode"], row["model"] or ""
+        self._metrics.requests.labels(outcome, model, mode).inc()
+        self._metrics.request_seconds.labels(outcome).observe(row["latency_us"] / 1_000_000)
+        if row["saved_micro_usd"]:
+            self._metrics.saved_usd.labels(model, mode).inc(row["saved_micro_usd"] / MICRO_PER_USD)
+
+    def _log_outcome(self, row: Mapping[str, Any]) -> None:
+        _log.info(
+            row["outcome"],
+            request_id=row["id"],
+            generation_id=row["generation_id"],
+            key_id=row["key_id"],
+            user_id=row["user_id"],
+            model=row["model"],
+            mode=row["mode"],
+            status=row["status"],
+            code=row["code"],
+            images=row["images"],
+            cost_micro_usd=row["cost_micro_usd"],
+            latency_ms=row["latency_us"] // 1000,
+        )

@@ -1,0 +1,128 @@
+"""Who spends what, and what the cache saved: sums of the usage log in groups and steps of time."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gateway.errors import InvalidRequest
+from gateway.storage import records, usage_queries
+from gateway.storage.database import Database
+from gateway.storage.paging import Page
+from gateway.storage.usage_log import HOUR_MS, SUMS
+from gateway.storage.usage_queries import DAY_MS, UsageQuery, UsageSums
+
+Bucket = Literal["hour", "day", "month"]
+_COLUMNS = {"user": "user_id", "team": "team_id", "key": "key_id", "model": "model", "provider": "provider"}
+_STEPS: dict[Bucket, int] = {"hour": HOUR_MS, "day": DAY_MS, "month": DAY_MS}
+_SHOWN = tuple(name for name in SUMS if name != "counted")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One group in one step. `sums` by the names of the report; money in micro-dollars."""
+
+    group: Mapping[str, str | None]
+    bucket_ms: int | None
+    sums: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    rows: Sequence[ReportRow]
+    total: Mapping[str, int]
+
+
+class UsageReports:
+    def __init__(self, database: Database, *, flush: Callable[[], Awaitable[None]]) -> None:
+        """`flush` brings rows of this process's journal into SQL, so that a report misses none of its own calls."""
+        self._database = database
+        self._flush = flush
+
+    async def report(
+        self,
+        *,
+        mode: str,
+        group_by: Sequence[str] = (),
+        bucket: Bucket | None = None,
+        from_ms: int,
+        to_ms: int,
+        where: Mapping[str, str] | None = None,
+    ) -> Report:
+        """`group_by`: user, team, key, model, provider, tag:NAME, label:NAME. The range is half-open.
+
+        Raises InvalidRequest for another dimension or an empty range.
+        """
+        _check(group_by, from_ms, to_ms)
+        await self._flush()
+        query = UsageQuery(
+            mode=mode,
+            from_ms=from_ms,
+            to_ms=to_ms,
+            columns=[_COLUMNS[name] for name in group_by if name in _COLUMNS],
+            tags=any(name.startswith("tag:") for name in group_by),
+            labels=any(name.startswith("label:") for name in group_by),
+            step_ms=None if bucket is None else _STEPS[bucket],
+            where=where or {},
+        )
+        found = await self._database.read(lambda conn: usage_queries.usage_sums(conn, query))
+        return _merged(found, group_by, bucket)
+
+    async def requests(self, **filters: Any) -> Page[dict[str, Any]]:
+        """Rows of the usage log, newest first."""
+        await self._flush()
+        return await self._database.read(lambda conn: records.list_requests(conn, **filters))
+
+
+def month_start_ms(at_ms: int) -> int:
+    moment = dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC)
+    return int(moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()) * 1000
+
+
+def _check(group_by: Sequence[str], from_ms: int, to_ms: int) -> None:
+    for name in group_by:
+        if name not in _COLUMNS and not name.startswith(("tag:", "label:")):
+            known = ", ".join([*_COLUMNS, "tag:NAME", "label:NAME"])
+            raise InvalidRequest(f"There is no dimension {name!r}; there is: {known}.", param="group_by")
+    if from_ms >= to_ms:
+        raise InvalidRequest("`from` must lie before `to`.", param="from")
+
+
+def _merged(found: Sequence[UsageSums], group_by: Sequence[str], bucket: Bucket | None) -> Report:
+    """Rows that SQL kept apart (days of a month, different tags) come together; the total is of them all."""
+    merged: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(SUMS))
+    total = [0] * len(SUMS)
+    for part in found:
+        step = part.step_start_ms
+        start = month_start_ms(step) if bucket == "month" and step is not None else step
+        sums = merged[(start, *(_value(part, name) for name in group_by))]
+        for index, amount in enumerate(part.sums):
+            sums[index] += amount
+            total[index] += amount
+    rows = [
+        ReportRow(dict(zip(group_by, place[1:], strict=True)), place[0], _named(sums))
+        for place, sums in sorted(
+            merged.items(), key=lambda item: [(v is None, v or "") for v in map(_sortable, item[0])]
+        )
+    ]
+    return Report(rows, _named(total))
+
+
+def _sortable(value: Any) -> str | None:
+    return f"{value:020}" if isinstance(value, int) else value
+
+
+def _value(part: UsageSums, name: str) -> str | None:
+    if name.startswith("tag:"):
+        return part.tags.get(name.removeprefix("tag:"))
+    if name.startswith("label:"):
+        return part.labels.get(name.removeprefix("label:"))
+    return part.group[_COLUMNS[name]]
+
+
+def _named(sums: Sequence[int]) -> dict[str, int]:
+    named = dict(zip(SUMS, sums, strict=True))
+    return {name: named[name] for name in _SHOWN}
