@@ -1,0 +1,81 @@
+"""The headers of an answer: what the cache did (RFC 9211), what it cost, what is left (the RateLimit draft)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.domain.limits import SECONDS
+from gateway.domain.pricing import usd
+from gateway.resources import Call, Delivery, RateState
+
+Header = tuple[bytes, bytes]
+
+_DAY_S = 86_400
+_WINDOW_S = {
+    **{window.value: seconds for window, seconds in SECONDS.items()},
+    "day": _DAY_S,
+    "month": 30 * _DAY_S,
+}
+
+
+def call_headers(call: Call) -> list[Header]:
+    """Of every answer to a call, refusals too: its ids, and what is left of each limit of requests."""
+    headers = [(b"x-request-id", call.request_id.encode())]
+    if call.client_request_id:
+        headers.append((b"x-client-request-id", call.client_request_id.encode()))
+    if call.caller is not None:
+        headers.append((b"darkroom-mode", call.caller.mode.encode()))
+    if call.rates:
+        headers += rate_headers(call.rates)
+    return headers
+
+
+def rate_headers(rates: Sequence[RateState]) -> list[Header]:
+    """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10)."""
+    left = ", ".join(
+        f'"{state.limit.name}";r={state.left}' + (f";t={state.reset_s}" if state.reset_s is not None else "")
+        for state in rates
+    )
+    policy = ", ".join(
+        f'"{state.limit.name}";q={state.limit.amount}'
+        + (f";w={_WINDOW_S[state.limit.window]}" if state.limit.window in _WINDOW_S else "")
+        for state in rates
+    )
+    return [(b"ratelimit", left.encode()), (b"ratelimit-policy", policy.encode())]
+
+
+def delivery_headers(call: Call, delivery: Delivery) -> list[Header]:
+    """Of a 200. Those that never change for an entry are kept with it in memory."""
+    held = delivery.held
+    if held is None:
+        return [*_constant(delivery), *_cache_status(call, delivery)]
+    if held.headers is None:
+        held.headers = [*_constant(delivery), (b"cache-status", b"darkroom; hit")]
+    return [*held.headers, (b"age", str(delivery.age_s).encode())]
+
+
+def _constant(delivery: Delivery) -> list[Header]:
+    answer = delivery.answer
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"darkroom-cost-usd", usd(delivery.cost_micro_usd).encode()),
+        (b"darkroom-saved-usd", usd(delivery.saved_micro_usd).encode()),
+        (b"darkroom-generation-id", answer.generation_id.encode()),
+        (b"darkroom-provider", answer.provider.encode()),
+    ]
+    if answer.inference_id:
+        headers.append((b"x-inference-id", answer.inference_id.encode("latin-1", "replace")))
+    return headers
+
+
+def _cache_status(call: Call, delivery: Delivery) -> list[Header]:
+    if delivery.outcome == "hit":
+        said = "darkroom; hit"
+    elif delivery.outcome == "joined":
+        said = "darkroom; fwd=miss; collapsed"
+    elif call.plan is not None and call.plan.bypass:
+        said = f"darkroom; fwd=bypass; detail={call.plan.bypass}"
+    else:
+        why = "miss" if call.plan is None or call.plan.readable else "request"
+        said = f"darkroom; fwd={why}" + ("; stored" if delivery.stored else "")
+    return [(b"cache-status", said.encode())]

@@ -1,0 +1,106 @@
+"""The web application: routes, handlers and layers around one graph of resources."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp
+
+from gateway import __version__
+from gateway.api.docs_page import docs_page
+from gateway.api.error_response import handle_error
+from gateway.api.hit_path import HitPath
+from gateway.api.middleware import BodyLimit
+from gateway.api.routes import admin_accounts, admin_usage, generations, images, models, operations, usage
+from gateway.api.schemas_images import request_schema
+from gateway.config import Settings
+from gateway.errors import DarkroomError
+from gateway.resources import open_resources, served_models
+
+_DESCRIPTION = (
+    "A caching gateway for image-generation APIs. Send the provider's own request body with a key of this gateway; "
+    "calls with a seed are bought once and served from the cache ever after."
+)
+_EXPOSED = [
+    "age", "cache-status", "darkroom-cost-usd", "darkroom-generation-id", "darkroom-mode", "darkroom-provider",
+    "darkroom-saved-usd", "ratelimit", "ratelimit-policy", "retry-after", "x-client-request-id", "x-inference-id",
+    "x-request-id", "x-should-retry",
+]  # fmt: skip
+
+
+def create_app(settings: Settings, *, thin_path: bool = True) -> ASGIApp:
+    """The application. Without `thin_path` every call goes through the routes, which are complete by themselves."""
+    app = FastAPI(
+        title="Darkroom", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None,
+        lifespan=_lifespan(settings), redirect_slashes=False,
+    )  # fmt: skip
+    for kind in (DarkroomError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle_error)
+    for routes in (generations, models, usage, images, admin_accounts, admin_usage, operations):
+        app.include_router(routes.router)
+    _document(app, settings)
+    layered: ASGIApp = BodyLimit(app, max_bytes=max(settings.server.max_body_bytes, 65_536))
+    if thin_path:
+        layered = HitPath(layered, state=app.state)
+    if settings.server.cors_origins:
+        layered = CORSMiddleware(
+            layered,
+            allow_origins=settings.server.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+            max_age=600,
+        )
+    return layered
+
+
+def _lifespan(settings: Settings) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_resources(settings) as resources:
+            app.state.resources = resources
+            yield
+
+    return lifespan
+
+
+def _document(app: FastAPI, settings: Settings) -> None:
+    """`/openapi.json` with the models' own parameters, and `/docs` made from it."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            parts = document.setdefault("components", {})
+            parts.setdefault("schemas", {})["ImageRequest"] = request_schema(served_models(settings))
+            parts["securitySchemes"] = {
+                "callerKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key dk_live_... or dk_test_...",
+                },
+                "adminKey": {"type": "http", "scheme": "bearer", "description": "The admin key."},
+            }
+            for path, methods in document["paths"].items():
+                for operation in methods.values():
+                    if path.startswith("/admin/"):
+                        operation["security"] = [{"adminKey": []}]
+                    operation.get("responses", {}).pop("422", None)  # validation answers 400 here
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(
+            docs_page(app.openapi()),
+            headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"},
+        )

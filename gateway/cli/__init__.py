@@ -1,0 +1,59 @@
+"""`darkroom`, the command: one module a group of commands. Administration goes over the HTTP API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.cli import serve
+from gateway.cli.accounts import key, team, user
+from gateway.cli.cache import cache
+from gateway.cli.generate import generate
+from gateway.cli.limits import limit
+from gateway.cli.usage import usage
+from gateway.cli.warm import warm
+
+app = typer.Typer(
+    name="darkroom",
+    help="A caching gateway for image-generation APIs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="PATH", help="The settings; else config.yaml here, if there is one."),
+    ] = None,
+    _version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Options before the command."""
+    ctx.obj = config
+
+
+app.add_typer(team, name="team")
+app.add_typer(user, name="user")
+app.add_typer(key, name="key")
+app.add_typer(limit, name="limit")
+app.add_typer(cache, name="cache")
+app.command()(usage)
+app.command()(generate)
+app.command()(warm)
+serve.register(app)
+
+
+def main() -> None:
+    app()
