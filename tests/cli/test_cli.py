@@ -1,0 +1,208 @@
+"""The commands: what they ask of the gateway, what they show, and how they fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from tests.support.canned_gateway import Asked, CannedGateway, Reply, canned_gateway
+
+TEAM = {"id": "team_1", "name": "Search [red]", "labels": {"env": "prod"}, "created_at": "2026-11-22T20:00:00Z"}
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[CannedGateway]:
+    monkeypatch.chdir(tmp_path)
+    with canned_gateway() as canned:
+        monkeypatch.setenv("DARKROOM_BASE_URL", canned.url)
+        monkeypatch.setenv("DARKROOM_ADMIN_KEY", "admin-key-of-the-tests")
+        monkeypatch.setenv("DARKROOM_API_KEY", "dk_test_x")
+        yield canned
+
+
+def run(*args: str, status: int = 0, given: str | None = None):
+    result = CliRunner().invoke(app, args, input=given)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def page(*items: object, cursor: str | None = None) -> Reply:
+    return Reply(200, {"object": "list", "data": items, "has_more": cursor is not None, "next_cursor": cursor})
+
+
+def sent(gateway: CannedGateway) -> tuple[str, str, object]:
+    last = gateway.asked[-1]
+    return last.method, last.path, last.body
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("team create Search --label env=prod", ("POST", "teams", {"name": "Search", "labels": {"env": "prod"}})),
+        ("team update team_1 --name New", ("PATCH", "teams/team_1", {"name": "New"})),
+        ("user create Ada --team team_1", ("POST", "users", {"name": "Ada", "team_id": "team_1"})),
+        ("user update user_1 --email ''", ("PATCH", "users/user_1", {"email": None})),
+        (
+            "key create --user user_1 --mode test --model flux-pro",
+            ("POST", "keys", {"user_id": "user_1", "mode": "test", "models": ["flux-pro"]}),
+        ),
+        ("key update key_1 --disable", ("PATCH", "keys/key_1", {"disabled": True})),
+        ("key update key_1 --enable", ("PATCH", "keys/key_1", {"disabled": False})),
+        ("key rotate key_1 --overlap-s 0", ("POST", "keys/key_1/rotate", {"overlap_s": 0})),
+        ("key get key_1", ("GET", "keys/key_1", None)),
+        ("user delete user_1", ("DELETE", "users/user_1", None)),
+    ],
+)
+def test_a_command_is_one_call(gateway: CannedGateway, command: str, expected: tuple[str, str, object]):
+    method, path, body = expected
+    gateway.answers[f"{method} /admin/v1/{path}"] = Reply(200, {"id": "x_1"})
+    run(*[word.strip("'") for word in command.split()])
+    assert sent(gateway) == (method, f"/admin/v1/{path}", body)
+    assert gateway.asked[-1].headers["authorization"] == "Bearer admin-key-of-the-tests"
+
+
+def test_a_list_is_a_table_or_json_over_all_its_pages(gateway: CannedGateway):
+    second = {**TEAM, "id": "team_2"}
+    gateway.answers["GET /admin/v1/teams"] = lambda asked: (
+        page(second) if "cursor" in asked.query else page(TEAM, cursor="next")
+    )
+    table = run("team", "list").stdout
+    assert "team_2" in table
+    assert "Search [red]  env=prod" in table
+    assert json.loads(run("team", "list", "--json").stdout) == [TEAM, second]
+    assert [asked.query.get("cursor") for asked in gateway.asked[:2]] == [None, "next"]
+
+
+def test_a_limit_is_set_among_the_others_and_unset(gateway: CannedGateway):
+    other = {"metric": "images", "window": "day", "amount": "5"}
+    old = {"metric": "cost_usd", "window": "month", "amount": "1"}
+    path = "/admin/v1/users/user_1/limits"
+    gateway.answers[f"GET {path}"] = Reply(200, [other, old])
+    gateway.answers[f"PUT {path}"] = lambda asked: Reply(200, asked.body)
+    run("limit", "set", "--user", "user_1", "cost_usd", "month", "100")
+    assert gateway.asked[-1].body == [other, {**old, "amount": "100"}]
+    run("limit", "set", "--user", "user_1", "concurrency", "3")
+    assert gateway.asked[-1].body[-1] == {"metric": "concurrency", "window": None, "amount": "3"}
+    run("limit", "unset", "--user", "user_1", "cost_usd", "month")
+    assert gateway.asked[-1].body == [other]
+
+
+@pytest.mark.parametrize("scope", [[], ["--user", "u", "--team", "t"]])
+def test_a_limit_needs_exactly_one_scope(gateway: CannedGateway, scope: list[str]):
+    assert "Say whose limits" in run("limit", "list", *scope, status=1).stderr
+
+
+def test_usage_is_a_table_csv_or_json(gateway: CannedGateway):
+    numbers = {"requests": 3, "hits": 2, "cost_usd": "0.065", "saved_usd": "0.13"}
+    report = {"data": [{"group": {"user": "user_1"}, "bucket": "2026-11-22", **numbers}], "total": numbers}
+    gateway.answers["GET /admin/v1/usage"] = lambda asked: Reply(
+        200, b"user,requests\nuser_1,3\n" if asked.headers["accept"] == "text/csv" else report
+    )
+    args = ("usage", "--group-by", "user", "--bucket", "day", "--from", "2026-11-01")
+    assert "user_1  2026-11-22  3" in run(*args).stdout
+    assert gateway.asked[-1].query == {"group_by": "user", "bucket": "day", "from": "2026-11-01"}
+    assert run(*args, "--format", "csv").stdout == "user,requests\nuser_1,3\n"
+    assert json.loads(run(*args, "--format", "json").stdout) == report
+
+
+def test_a_purge_asks_first(gateway: CannedGateway):
+    gateway.answers["POST /admin/v1/cache/purge"] = Reply(200, {"purged": 3})
+    run("cache", "purge", "--model", "flux-pro", given="n\n", status=1)
+    assert gateway.asked == []
+    run("cache", "purge", "--model", "flux-pro", "--yes")
+    assert sent(gateway) == ("POST", "/admin/v1/cache/purge", {"model": "flux-pro"})
+    assert "Say what to purge" in run("cache", "purge", "--yes", status=1).stderr
+
+
+def test_a_refusal_is_shown_with_what_helps(gateway: CannedGateway):
+    refused = {"error": {"message": "The admin key is wrong."}}
+    gateway.answers["GET /admin/v1/keys"] = Reply(503, refused, {"retry-after": "5"})
+    result = run("key", "list", status=1)
+    assert result.stderr.strip() == "The admin key is wrong. Try again in 5 s."
+    assert result.stdout == ""
+
+
+def test_a_stranger_at_the_address_is_told_apart(gateway: CannedGateway):
+    gateway.answers["GET /admin/v1/keys"] = Reply(500, b"<html>")
+    assert "Is http" in run("key", "list", status=1).stderr
+
+
+def test_without_a_gateway_the_command_says_how_to_start_one(gateway: CannedGateway, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DARKROOM_BASE_URL", "http://127.0.0.1:1")
+    assert "`darkroom serve`" in run("team", "list", status=1).stderr
+
+
+def test_the_admin_key_is_found_in_the_data_directory(
+    gateway: CannedGateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    gateway.answers["GET /admin/v1/teams"] = page()
+    monkeypatch.delenv("DARKROOM_ADMIN_KEY")
+    assert "set DARKROOM_ADMIN_KEY" in run("team", "list", status=1).stderr
+    for name in ("data", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "admin_key").write_text(f"key-in-{name}\n")
+    (tmp_path / "other.yaml").write_text("data_dir: elsewhere\n")
+    run("team", "list")
+    run("--config", "other.yaml", "team", "list")
+    found = [asked.headers["authorization"] for asked in gateway.asked]
+    assert found == ["Bearer key-in-data", "Bearer key-in-elsewhere"]
+
+
+def test_a_picture_is_made_and_saved(gateway: CannedGateway, tmp_path: Path):
+    money = {"cache-status": "darkroom; hit", "darkroom-cost-usd": "0", "darkroom-saved-usd": "0.065"}
+    answers = iter([Reply(503, {"error": {"message": "wait"}}, {"retry-after": "0"}), None])
+    made = Reply(200, {"data": [{"url": "/images/img_1.png"}, {"url": "/images/img_1.png"}]}, money)
+    gateway.answers["POST /v1/images/generations"] = lambda _asked: next(answers) or made
+    gateway.answers["GET /images/img_1.png"] = Reply(200, b"bytes", {"content-type": "image/png"})
+    result = run("generate", "a fox", "--seed", "7", "--n", "2", "--option", "guidance_scale=3.5", "-o", "fox")
+    assert gateway.asked[0].body == {
+        "model": "flux-pro", "prompt": "a fox", "n": 2, "seed": 7, "guidance_scale": 3.5,
+    }  # fmt: skip
+    assert "authorization" not in gateway.asked[-1].headers
+    assert [(tmp_path / name).read_bytes() for name in ("fox.png", "fox-2.png")] == [b"bytes", b"bytes"]
+    assert result.stdout == "fox.png\nfox-2.png\n"
+    assert "from the cache; cost $0, saved $0.065" in result.stderr
+
+
+def quote(asked: Asked) -> Reply:
+    return Reply(200, {"cost_usd": "0.065", "hit": asked.body["seed"] == 1})
+
+
+def test_warming_estimates_asks_and_buys_what_is_missing(gateway: CannedGateway, tmp_path: Path):
+    lines = [{"model": "flux-pro", "prompt": "x", "seed": seed} for seed in (1, 2, 3)]
+    (tmp_path / "list.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
+    gateway.answers["POST /v1/images/quote"] = quote
+    gateway.answers["POST /v1/images/generations"] = Reply(200, {})
+    refused = run("warm", "list.jsonl", given="n\n", status=1)
+    assert "3 requests: 1 in the cache, 2 to buy for about $0.13." in refused.stdout
+    assert {asked.path for asked in gateway.asked} == {"/v1/images/quote"}
+    run("warm", "list.jsonl", "--yes", "--concurrency", "2")
+    bought = [asked.body["seed"] for asked in gateway.asked if asked.path == "/v1/images/generations"]
+    assert sorted(bought) == [1, 2, 3]
+
+
+def test_warming_tells_which_lines_failed(gateway: CannedGateway, tmp_path: Path):
+    (tmp_path / "list.jsonl").write_text('{"seed": 2}\n{"seed": 3}\n')
+    gateway.answers["POST /v1/images/quote"] = quote
+    gateway.answers["POST /v1/images/generations"] = lambda asked: (
+        Reply(400, {"error": {"message": "no"}}) if asked.body["seed"] == 3 else Reply(200, {})
+    )
+    assert run("warm", "list.jsonl", "--yes", status=1).stderr.strip().endswith("line 2: no")
+
+
+def test_a_file_that_is_no_list_of_requests_buys_nothing(gateway: CannedGateway, tmp_path: Path):
+    (tmp_path / "list.jsonl").write_text('{"seed": 2}\n[1]\nnonsense\n')
+    failed = run("warm", "list.jsonl", "--yes", status=1).stderr
+    assert "line 2: not a JSON object" in failed
+    assert "line 3: not JSON" in failed
+    assert gateway.asked == []
+
+
+@pytest.mark.parametrize("command", [[], ["team"], ["user"], ["key"], ["limit"], ["cache"], ["usage"], ["warm"]])
+def test_every_group_explains_itself(command: list[str]):
+    assert "Usage" in run(*command, "--help").stdout

@@ -1,0 +1,47 @@
+"""What every test may ask for: an empty database of either engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from gateway.storage import tables
+from gateway.storage.database import Database, open_database
+from tests.support.postgres import PostgresServer, running_postgres
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
+    """A database of its own for the test, with every table, empty."""
+    if request.param == "sqlite":
+        url = URL.create("sqlite", database=str(tmp_path / "darkroom.db"))
+        engine = sa.create_engine(url)
+        tables.metadata.create_all(engine)
+        engine.dispose()
+        yield url
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database(tables.metadata) as url:
+            yield url
+
+
+@pytest.fixture
+async def database(database_url: URL) -> AsyncIterator[Database]:
+    opened = open_database(database_url)
+    yield opened
+    await opened.close()

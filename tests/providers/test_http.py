@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from asyncio import StreamReader as Reader
+from asyncio import StreamWriter as Writer
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientConnectionError
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from gateway.domain.outcome import Lost, NotSent
+from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, event_of, open_client, read_capped
+from tests.support.raw_server import Handler, raw_server, read_request, reset
+
+
+async def observe(url: str, *, deadline_s: float = 30, resolver: AbstractResolver | None = None) -> NotSent | Lost:
+    """What a POST to `url` proves."""
+    client = open_client(connect_timeout_s=0.2, resolver=resolver)
+    try:
+        async with asyncio.timeout(deadline_s), client.stream("POST", url, content=b"{}") as response:
+            await read_capped(response.aiter_bytes(), 1000)
+    except TRANSPORT_ERRORS as exc:
+        return event_of(exc)
+    finally:
+        await client.aclose()
+    raise AssertionError("the call went through")
+
+
+async def resets_unread(reader: Reader, writer: Writer) -> None:
+    reset(writer)
+
+
+async def resets_after_reading(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    reset(writer)
+
+
+async def closes_without_answer(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+
+
+async def truncates(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nonly this")
+    await writer.drain()
+
+
+async def resets_in_mid_body(reader: Reader, writer: Writer) -> None:
+    await truncates(reader, writer)
+    reset(writer)
+
+
+async def breaks_off_in_a_chunk(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\nonly this")
+    await writer.drain()
+
+
+async def speaks_no_http(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+    await writer.drain()
+
+
+async def lies_about_gzip(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain")
+    await writer.drain()
+
+
+async def stalls(reader: Reader, writer: Writer) -> None:
+    await reader.read()  # until the client leaves
+
+
+async def drips(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
+    left = asyncio.ensure_future(reader.read())
+    while not left.done():
+        writer.write(b" ")
+        await asyncio.wait({left}, timeout=0.01)
+    await left
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        resets_unread,
+        resets_after_reading,
+        closes_without_answer,
+        truncates,
+        resets_in_mid_body,
+        breaks_off_in_a_chunk,
+        speaks_no_http,
+        lies_about_gzip,
+    ],
+)
+async def test_whatever_breaks_after_connecting_is_lost(handler: Handler) -> None:
+    async with raw_server(handler) as port:
+        event = await observe(f"http://127.0.0.1:{port}/")
+    assert isinstance(event, Lost)
+    assert not event.timed_out
+    assert event.reason
+
+
+@pytest.mark.parametrize("handler", [stalls, drips])
+async def test_an_answer_past_the_deadline_is_lost_by_time_out(handler: Handler) -> None:
+    async with raw_server(handler) as port:
+        event = await observe(f"http://127.0.0.1:{port}/", deadline_s=0.1)
+    assert isinstance(event, Lost)
+    assert event.timed_out
+
+
+async def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # bound but not listening: refused
+        event = await observe(f"http://127.0.0.1:{unheard.getsockname()[1]}/")
+    assert isinstance(event, NotSent)
+
+
+@pytest.mark.parametrize("handler", [resets_unread, closes_without_answer, stalls])
+async def test_a_failed_tls_handshake_proves_that_nothing_was_sent(handler: Handler) -> None:
+    async with raw_server(handler) as port:
+        assert isinstance(await observe(f"https://127.0.0.1:{port}/"), NotSent)
+
+
+class NoSuchName(AbstractResolver):
+    async def resolve(self, *_: Any, **__: Any) -> list[ResolveResult]:
+        raise OSError("Name or service not known")
+
+    async def close(self) -> None: ...
+
+
+class HangingResolver(NoSuchName):
+    async def resolve(self, *_: Any, **__: Any) -> list[ResolveResult]:
+        await asyncio.Event().wait()
+        return []
+
+
+@pytest.mark.parametrize("resolver", [NoSuchName, HangingResolver])
+async def test_a_failed_name_lookup_proves_that_nothing_was_sent(resolver: type[AbstractResolver]) -> None:
+    assert isinstance(await observe("http://provider.example/", resolver=resolver()), NotSent)
+
+
+async def test_a_post_is_never_repeated_on_a_connection_that_went_stale() -> None:
+    requests = 0
+
+    async def answers_once(reader: Reader, writer: Writer) -> None:
+        nonlocal requests
+        await read_request(reader)
+        requests += 1
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await read_request(reader)  # on the same connection
+        requests += 1
+
+    client = open_client(connect_timeout_s=5)
+    async with raw_server(answers_once) as port, client:
+        await client.post(f"http://127.0.0.1:{port}/", content=b"{}")
+        with pytest.raises(TRANSPORT_ERRORS) as failed:
+            await client.post(f"http://127.0.0.1:{port}/", content=b"{}")
+    assert isinstance(event_of(failed.value), Lost)
+    assert requests == 2
+
+
+def test_an_unknown_failure_is_lost() -> None:
+    assert isinstance(event_of(ClientConnectionError("Connector is closed.")), Lost)
+    assert event_of(RuntimeError()) == Lost("RuntimeError")
+
+
+async def test_cookies_and_redirects_are_left_alone() -> None:
+    heads: list[bytes] = []
+
+    async def redirects(reader: Reader, writer: Writer) -> None:
+        for _ in range(2):
+            heads.append(await read_request(reader))
+            writer.write(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+
+    async with raw_server(redirects) as port, open_client(connect_timeout_s=5) as client:
+        answers = [await client.post(f"http://127.0.0.1:{port}/", content=b"{}") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [302, 302]
+    assert b"user-agent: darkroom/" in heads[1].lower()
+    assert b"cookie" not in heads[1].lower()
+
+
+async def test_a_body_is_read_up_to_its_cap() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for chunk in (b"abc", b"def"):
+            yield chunk
+
+    assert await read_capped(chunks(), 6) == b"abcdef"
+    with pytest.raises(BodyTooLong):
+        await read_capped(chunks(), 5)

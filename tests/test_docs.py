@@ -1,0 +1,43 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.providers.sandbox import MAGIC_SEEDS
+
+ROOT = Path(__file__).parents[1]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+
+
+def test_the_table_of_magic_seeds_is_what_the_sandbox_does():
+    text = (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, flags=re.MULTILINE)
+    assert rows == [(str(seed), MAGIC_SEEDS[seed].description) for seed in sorted(MAGIC_SEEDS)]
+
+
+def test_decisions_are_numbered_without_a_gap():
+    assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_has_its_parts_and_fits_a_page(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"# {int(path.name[:4])}. ")
+    assert re.findall(r"^\*\*(Context|Decision|Consequences|Guarded by)\b", text, flags=re.MULTILINE) == [
+        "Context",
+        "Decision",
+        "Consequences",
+        "Guarded by",
+    ]
+    assert len(text.splitlines()) < 50
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_names_files_that_exist(path: Path):
+    named = re.findall(r"`((?:gateway|tests)/[\w/.]+)`", path.read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
