@@ -85,6 +85,8 @@ class ServerSettings(Section):
     """On SIGTERM: how long open purchases may take to finish. What is left is resumed at the next start."""
     keep_alive_s: int = Field(75, ge=1)
     """How long an idle connection stays open."""
+    max_wait_s: None = None
+    """Not in this version: leave it null. A call waits for its picture as long as the provider may take."""
     trusted_proxies: list[str] = []
     """Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
     cors_origins: list[str] = []
@@ -125,14 +127,16 @@ class ImageStoreSettings(Section):
 
 class ImageUrlSettings(Section):
     expire_s: int | None = Field(None, ge=60)
-    """Seconds after which an image address, then signed, expires. null: addresses are permanent and unguessable."""
+    """Seconds after which an image address, signed then, expires. null: permanent and unguessable."""
 
 
 class SecuritySettings(Section):
     admin_key: SecretStr | None = None
     """Key of the admin API. null: generated once, kept in data_dir/admin_key (mode 0600)."""
     secrets: list[SecretStr] = []
-    """Pepper of key hashes, key of signatures: the first makes, all check. []: generated; with SQLite only."""
+    """Pepper of key hashes, key of signatures: the first makes, all check. []: generated; SQLite only."""
+    encryption_keys: list[SecretStr] = Field([], max_length=0)
+    """Not in this version: leave it []. Provider keys live in the configuration, so none are stored."""
 
     @field_validator("admin_key")
     @classmethod
@@ -293,6 +297,8 @@ class Settings(BaseSettings):
     """Embedded database, images, journal, generated secrets (mode 0600)."""
     database_url: str | None = None
     """null: SQLite in data_dir. Or postgresql://user:password@host:5432/name?sslmode=require."""
+    redis_url: None = None
+    """Not in this version: leave it null. One process keeps what is fast in its own memory."""
     image_store: ImageStoreSettings = ImageStoreSettings()
     image_urls: ImageUrlSettings = ImageUrlSettings()
     security: SecuritySettings = SecuritySettings()
@@ -372,6 +378,10 @@ def _message(error: ErrorDetails) -> str:
     match error["type"]:
         case "extra_forbidden":
             return "there is no such setting"
+        case "none_required":
+            return "this version does not have it yet; leave it null"
+        case "too_long":
+            return "this version does not have it yet; leave it []"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "this is a section: write `name: value` lines in it"
         case "union_tag_not_found":
@@ -398,7 +408,7 @@ def _check_variables() -> None:
             shape = _shape_of(name.upper().removeprefix(ENV_PREFIX).lower().split("__"))
             if shape is None:
                 raise ConfigurationError(
-                    f"{name}: there is no such setting (a list is given whole, as JSON); see config.example.yaml"
+                    f"{name}: there is no such setting; see config.example.yaml (a list is JSON, whole)"
                 )
             if not text:
                 raise ConfigurationError(f"{name} is empty: unset it, or say null")

@@ -99,7 +99,8 @@ class _Builder:
             inner = (*location, key)
             if key in data:
                 line = key_node.start_mark.line + 1
-                raise ConfigurationError(f"{self._path}:{line}: {'.'.join(map(str, inner))} stands there twice")
+                name = ".".join(map(str, inner))
+                raise ConfigurationError(f"{self._path}:{line}: {name} stands there twice")
             self._lines[inner] = key_node.start_mark.line + 1
             data[key] = self.build(value_node, inner)
         return data
