@@ -35,7 +35,7 @@ def list_limits(
 def set_limit(
     ctx: typer.Context,
     metric: Metric,
-    window: Annotated[str, typer.Argument(metavar="[WINDOW]", help="None for concurrency.")],
+    window: Annotated[str, typer.Argument(metavar="WINDOW", help="Left out for concurrency.")],
     amount: Annotated[str | None, typer.Argument(metavar="AMOUNT", show_default=False)] = None,
     *,
     team: TeamId = None,

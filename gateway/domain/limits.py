@@ -109,28 +109,29 @@ def _ms(moment: dt.datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RateDecision:
-    """`tat` is the theoretical arrival time to store; `left` calls fit now; all is free again after `reset_s`."""
+    """`tat_ns` is the theoretical arrival time to store; `left` calls fit now; all is free again after `reset_ns`."""
 
     allowed: bool
-    tat: float
+    tat_ns: int
     left: int
-    reset_s: float
-    retry_after_s: float
+    reset_ns: int
+    retry_after_ns: int
 
 
-def gcra(*, tat: float, now: float, amount: int, period_s: float) -> RateDecision:
-    """One call against `amount` per `period_s` with a burst of `amount` (ITU-T I.371, virtual scheduling).
+def gcra(*, tat_ns: int, now_ns: int, amount: int, period_s: int) -> RateDecision:
+    """One call against `amount` per period with a burst of `amount` (ITU-T I.371, virtual scheduling).
 
-    Times are seconds of one clock. A refused call takes nothing.
+    Integer nanoseconds of one clock: floats lose a call of the burst to rounding. A refused call takes nothing.
     """
+    period_ns = period_s * 1_000_000_000
     if amount == 0:
-        return RateDecision(False, now, 0, period_s, period_s)
-    spacing = period_s / amount
-    advanced = max(tat, now) + spacing
-    ahead = advanced - now
-    if ahead > period_s + spacing * 1e-9:
-        return RateDecision(False, tat, 0, max(tat - now, 0.0), ahead - period_s)
-    return RateDecision(True, advanced, int((period_s - ahead) / spacing + 1e-9), ahead, 0.0)
+        return RateDecision(False, tat_ns, 0, period_ns, period_ns)
+    spacing = -(-period_ns // amount)
+    burst = spacing * amount
+    ahead = max(tat_ns - now_ns, 0) + spacing
+    if ahead > burst:
+        return RateDecision(False, tat_ns, 0, ahead - spacing, ahead - burst)
+    return RateDecision(True, now_ns + ahead, (burst - ahead) // spacing, ahead, 0)
 
 
 def refusal(limit: Limit, *, asked: int, left: int, reset_ms: int | None, now_ms: int) -> LimitExceeded:

@@ -5,7 +5,7 @@ Unknown cost is None, never 0. The rule that priced a generation is stored with 
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal
 from typing import Literal
 
 import msgspec
@@ -21,9 +21,9 @@ def micro_usd(dollars: str | int | Decimal) -> int:
     """Dollars to micro-dollars, rounded up. Raises ValueError for what is not a sane amount."""
     try:
         amount = Decimal(dollars)
-    except (InvalidOperation, TypeError, ValueError) as exc:
+    except (ArithmeticError, TypeError, ValueError) as exc:
         raise ValueError(f"{dollars!r} is not an amount of dollars; write it like '0.065'") from exc
-    if not amount.is_finite() or amount < 0 or amount * MICRO_PER_USD > MAX_MICRO_USD:
+    if not amount.is_finite() or not 0 <= amount <= MAX_MICRO_USD // MICRO_PER_USD:
         raise ValueError(f"{dollars!r} is not an amount between 0 and {MAX_MICRO_USD // MICRO_PER_USD} dollars")
     return int((amount * MICRO_PER_USD).to_integral_value(ROUND_CEILING))
 

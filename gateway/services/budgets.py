@@ -32,7 +32,7 @@ class Budgets:
         """Every limit that applies to the caller; looking takes nothing."""
         at_ms = time.time_ns() // 1_000_000
         await self._admission.load_counts(caller, at_ms)
-        rates = self._rates.look(caller, now_s=time.monotonic(), now_ms=at_ms)
+        rates = self._rates.look(caller, now_ns=time.monotonic_ns(), now_ms=at_ms)
         held = [limit for limit in caller.limits if limit.metric is not Metric.REQUESTS]
         standings = await self._database.read(
             lambda conn: counters.standings(conn, held, mode=caller.mode.value, now_ms=now_ms(conn))

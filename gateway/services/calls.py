@@ -171,7 +171,7 @@ class Admission:
             self._rates.load(caller, limit, start_ms, calls)
 
     def _admit(self, call: Call, caller: Caller) -> None:
-        call.rates = self._rates.take(caller, now_s=call.started_s, now_ms=call.at_ms)
+        call.rates = self._rates.take(caller, now_ns=int(call.started_s * 1e9), now_ms=call.at_ms)
         call.admitted = True
 
     def _validate(self, call: Call, caller: Caller) -> None:

@@ -15,6 +15,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.limits import SECONDS, Limit, Metric, gcra, refusal, window_bounds
 
 _Key = tuple[str, str, str, str]
+_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class MemoryRateLimits:
     """Counts of one process. `take` decides without awaiting; `missing` says what has to be loaded first."""
 
     def __init__(self) -> None:
-        self._tats: dict[_Key, float] = {}
+        self._tats: dict[_Key, int] = {}
         self._counts: dict[_Key, tuple[int, int]] = {}  # window start, calls
         self._sweep_at = 10_000
 
@@ -51,13 +52,13 @@ class MemoryRateLimits:
         if held is None or held[0] != start_ms:
             self._counts[_key(caller, limit)] = (start_ms, calls)
 
-    def take(self, caller: Caller, *, now_s: float, now_ms: int) -> Sequence[RateState]:
+    def take(self, caller: Caller, *, now_ns: int, now_ms: int) -> Sequence[RateState]:
         """Admit one call under every limit of requests, or raise LimitExceeded and take nothing.
 
-        `now_s` is monotonic (rates must not jump with the clock), `now_ms` the wall clock of calendar windows.
+        `now_ns` is monotonic (rates must not jump with the clock), `now_ms` the wall clock of calendar windows.
         """
         states: list[RateState] = []
-        tats: list[tuple[_Key, float]] = []
+        tats: list[tuple[_Key, int]] = []
         counts: list[tuple[_Key, tuple[int, int]]] = []
         for limit in caller.limits:
             if limit.metric is not Metric.REQUESTS:
@@ -65,12 +66,12 @@ class MemoryRateLimits:
             key = _key(caller, limit)
             if limit.is_rate:
                 period_s = SECONDS[limit.window]
-                rate = gcra(tat=self._tats.get(key, 0.0), now=now_s, amount=limit.amount, period_s=period_s)
+                rate = gcra(tat_ns=self._tats.get(key, 0), now_ns=now_ns, amount=limit.amount, period_s=period_s)
                 if not rate.allowed:
-                    reset_ms = now_ms + math.ceil(rate.retry_after_s * 1000)
+                    reset_ms = now_ms + rate.retry_after_ns // 1_000_000
                     raise refusal(limit, asked=1, left=0, reset_ms=reset_ms, now_ms=now_ms)
-                tats.append((key, rate.tat))
-                states.append(RateState(limit, rate.left, math.ceil(rate.reset_s)))
+                tats.append((key, rate.tat_ns))
+                states.append(RateState(limit, rate.left, -(-rate.reset_ns // _NS)))
             else:
                 start_ms, end_ms = window_bounds(limit.window, now_ms)
                 used = self._counts[key][1]
@@ -82,10 +83,10 @@ class MemoryRateLimits:
         self._tats.update(tats)
         self._counts.update(counts)
         if len(self._tats) > self._sweep_at:
-            self._sweep(now_s)
+            self._sweep(now_ns)
         return states
 
-    def look(self, caller: Caller, *, now_s: float, now_ms: int) -> list[RateState]:
+    def look(self, caller: Caller, *, now_ns: int, now_ms: int) -> list[RateState]:
         """What is left of each limit of requests; nothing is taken. Counts not loaded are left out."""
         states = []
         for limit in caller.limits:
@@ -94,18 +95,18 @@ class MemoryRateLimits:
             key = _key(caller, limit)
             if limit.is_rate:
                 period_s = SECONDS[limit.window]
-                ahead = max(self._tats.get(key, 0.0) - now_s, 0.0)
-                left = int((period_s - ahead) * limit.amount / period_s + 1e-9)
-                states.append(RateState(limit, left, math.ceil(ahead)))
+                ahead_ns = max(self._tats.get(key, 0) - now_ns, 0)
+                left = (period_s * _NS - ahead_ns) * limit.amount // (period_s * _NS)
+                states.append(RateState(limit, max(0, left), -(-ahead_ns // _NS)))
             elif key in self._counts:
                 _, end_ms = window_bounds(limit.window, now_ms)
                 reset_s = None if end_ms is None else math.ceil((end_ms - now_ms) / 1000)
                 states.append(RateState(limit, max(0, limit.amount - self._counts[key][1]), reset_s))
         return states
 
-    def _sweep(self, now_s: float) -> None:
+    def _sweep(self, now_ns: int) -> None:
         """Forget rates that are free again; look again once there are twice as many."""
-        self._tats = {key: tat for key, tat in self._tats.items() if tat > now_s}
+        self._tats = {key: tat for key, tat in self._tats.items() if tat > now_ns}
         self._sweep_at = max(10_000, 2 * len(self._tats))
 
 
