@@ -23,7 +23,7 @@ from gateway.api.routes import admin_accounts, admin_usage, generations, images,
 from gateway.api.schemas_images import request_schema
 from gateway.config import Settings
 from gateway.errors import DarkroomError
-from gateway.resources import open_resources, served_models
+from gateway.resources import Resources, open_resources, served_models
 
 _DESCRIPTION = (
     "A caching gateway for image-generation APIs. Send the provider's own request body with a key of this gateway; "
@@ -36,12 +36,16 @@ _EXPOSED = [
 ]  # fmt: skip
 
 
-def create_app(settings: Settings, *, thin_path: bool = True) -> ASGIApp:
-    """The application. Without `thin_path` every call goes through the routes, which are complete by themselves."""
+def create_app(settings: Settings, *, resources: Resources | None = None, thin_path: bool = True) -> ASGIApp:
+    """The application, around open resources or, without, around those that its lifespan opens from the settings.
+
+    Without `thin_path` every call goes through the routes, which are complete by themselves.
+    """
     app = FastAPI(
         title="Darkroom", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None,
-        lifespan=_lifespan(settings), redirect_slashes=False,
+        lifespan=_lifespan(settings) if resources is None else None, redirect_slashes=False,
     )  # fmt: skip
+    app.state.resources = resources
     for kind in (DarkroomError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, handle_error)
     for routes in (generations, models, usage, images, admin_accounts, admin_usage, operations):

@@ -378,10 +378,8 @@ def _message(error: ErrorDetails) -> str:
     match error["type"]:
         case "extra_forbidden":
             return "there is no such setting"
-        case "none_required":
-            return "this version does not have it yet; leave it null"
-        case "too_long":
-            return "this version does not have it yet; leave it []"
+        case "none_required" | "too_long":
+            return "this version does not have it yet; leave it null, or [] where it is a list"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "this is a section: write `name: value` lines in it"
         case "union_tag_not_found":

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
 import uvicorn
+import uvloop
+from starlette.types import ASGIApp
 
 from gateway.config import AimlapiSettings, Settings, load_settings
 from gateway.errors import DarkroomError
@@ -35,10 +40,21 @@ def serve(
             os.environ[f"DARKROOM__SERVER__{name}"] = str(value)
     settings = _load(ctx)
     configure_logs(style=settings.log.format, level=settings.log.level)
-    server = _Server(_uvicorn_config(settings), settings)
-    server.run()
-    if not server.started:
-        raise typer.Exit(3)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except DarkroomError as exc:
+        _fail(exc)
+
+
+async def _serve(settings: Settings) -> None:
+    """Open, serve until a signal, close. Raises DarkroomError when something can't be opened."""
+    from gateway.app import create_app  # noqa: PLC0415  (heavy: not for every command)
+    from gateway.resources import open_resources  # noqa: PLC0415
+
+    async with open_resources(settings) as resources:
+        app = create_app(settings, resources=resources)
+        await _Server(_uvicorn_config(app, settings), settings).serve()
 
 
 def check_config(ctx: typer.Context) -> None:
@@ -92,17 +108,14 @@ def _fail(exc: DarkroomError) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _uvicorn_config(settings: Settings) -> uvicorn.Config:
-    from gateway.app import create_app  # noqa: PLC0415
-
+def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     server = settings.server
     return uvicorn.Config(
-        create_app(settings),
+        app,
         host=server.host,
         port=server.port,
-        loop="uvloop",
         http="httptools",
-        lifespan="on",
+        lifespan="off",
         ws="none",
         log_config=None,
         access_log=False,
@@ -114,7 +127,11 @@ def _uvicorn_config(settings: Settings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Says hello once it listens."""
+    """Says hello once it listens; stops at a signal, and at a second one the process ends where it is.
+
+    uvicorn raises a captured signal once more when it has stopped: that would end the process before open
+    purchases have had their time.
+    """
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
@@ -124,6 +141,18 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             typer.echo("\n".join(_greeting(self._settings)))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
 
 
 def _greeting(settings: Settings) -> list[str]:

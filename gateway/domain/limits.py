@@ -158,7 +158,8 @@ def refusal(limit: Limit, *, asked: int, left: int, reset_ms: int | None, now_ms
     kind = _refusal_kind(limit)
     if hopeless or kind is BudgetExhausted:
         return kind(message, data=data, should_retry=False)
-    should_retry = False if kind is QuotaExceeded and (reset_s or 0) > 60 else None
+    # SDKs ignore a Retry-After beyond a minute and come again in a second: then they must not come by themselves
+    should_retry = False if (reset_s or 0) > 60 else None
     return kind(message, data=data, retry_after_s=reset_s or 1, should_retry=should_retry)
 
 

@@ -104,9 +104,9 @@ def assert_books_balance(rows: list[dict[str, Any]], fake: FakeProvider) -> None
     charged = [row["client_request_id"] for row in fake.bill]
     assert len(set(charged)) == len(charged), "bought twice under one id"
     assert {by_id[generation]["status"] for generation in charged} <= {"succeeded", "unknown"}
-    settled = sum((Decimal(row["cost_usd"]) for row in rows if row["cost_usd"] is not None), Decimal(0))
-    held = sum((Decimal(by_id[generation]["reserved_usd"]) for generation in charged if by_id[generation]["status"] == "unknown"), Decimal(0))
-    assert settled + held == billed(fake)
+    settled = sum(Decimal(row["cost_usd"]) for row in rows if row["cost_usd"] is not None)
+    unknown = [by_id[generation] for generation in charged if by_id[generation]["status"] == "unknown"]
+    assert settled + sum(Decimal(row["reserved_usd"]) for row in unknown) == billed(fake)
     assert len(charged) > KILLS
 
 
@@ -120,8 +120,8 @@ def assert_usage_is_whole(database: Path, answered: set[str]) -> None:
         assert total == len(ids)
         [(spent, reserved)] = sql.execute("SELECT spent, reserved FROM counters WHERE metric = 'cost_usd'")
         [(settled,)] = sql.execute("SELECT SUM(cost_micro_usd) FROM generations")
-        [(unknown,)] = sql.execute("SELECT COALESCE(SUM(reserved_micro_usd), 0) FROM generations WHERE status = 'unknown'")
-        assert (spent, reserved) == (settled, unknown)
+        [(held,)] = sql.execute("SELECT TOTAL(reserved_micro_usd) FROM generations WHERE status = 'unknown'")
+        assert (spent, reserved) == (settled, int(held))
         [(logged,)] = sql.execute("SELECT SUM(cost_micro_usd) FROM usage_log")
         assert logged == settled
     sql.close()

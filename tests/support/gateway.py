@@ -187,7 +187,7 @@ class GatewayProcess:
 
     async def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220  (`kill` is for callers that are not async)
                 [sys.executable, "-m", "gateway", "--config", str(self._config), "serve"],
                 stdout=log,
                 stderr=log,

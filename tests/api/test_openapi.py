@@ -1,0 +1,105 @@
+"""schemathesis on the OpenAPI document: no 5xx, no undocumented status, answers as described; and the document."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.support.fake_provider import FakeProvider
+from tests.support.gateway import ADMIN_KEY, Gateway, gateway_and_provider
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A gateway in a loop and thread of its own: schemathesis calls from outside. Its address, and a live key."""
+    ready: dict[str, Any] = {}
+    started = threading.Event()
+
+    async def serve() -> None:
+        ready["stop"] = asyncio.Event()
+        ready["loop"] = asyncio.get_running_loop()
+        async with gateway_and_provider(tmp_path_factory.mktemp("openapi"), FakeProvider()) as (gateway, _):
+            ready["key"] = await gateway.new_key()
+            ready["base_url"] = gateway.base_url
+            started.set()
+            await ready["stop"].wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(60)
+    yield ready["base_url"], ready["key"]
+    ready["loop"].call_soon_threadsafe(ready["stop"].set)
+    thread.join()
+
+
+def test_every_operation_answers_as_documented(served: tuple[str, str]) -> None:
+    """Each operation with what it takes and what it does not. (The plugin's own marker does not know this pytest.)"""
+    base_url, key = served
+    document = schemathesis.openapi.from_url(f"{base_url}/openapi.json")
+    modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+    for found in document.get_all_operations():
+        operation = found.ok()
+        token = ADMIN_KEY if operation.path.startswith("/admin/") else key
+        for mode in modes:
+            try_operation(operation.as_strategy(generation_mode=mode), token)
+
+
+def try_operation(cases: Any, token: str) -> None:
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @given(case=cases)
+    def attempt(case: Any) -> None:
+        response = case.call(headers={"Authorization": f"Bearer {token}"})
+        case.validate_response(response, checks=CHECKS)
+
+    with suppress(Unsatisfiable):  # nothing can be wrong with an operation that takes nothing
+        attempt()
+
+
+async def test_the_document_describes_the_request_with_the_model_s_own_parameters(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, _):
+        described = (await gateway.get("/openapi.json")).json()
+        assert described["paths"]["/v1/images/generations"]["post"]["responses"].keys() >= {"200", "400", "429", "504"}
+        request = described["components"]["schemas"]["ImageRequest"]
+        assert request["properties"]["seed"]["maximum"] == 2**63 - 1
+        assert {"n", "size", "response_format", "user"} <= request["properties"].keys()
+
+
+async def test_the_docs_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, _):
+        page = await gateway.get("/docs")
+        assert page.status_code == 200
+        assert "/v1/images/generations" in page.text
+        assert "src=" not in page.text
+        assert "https://" not in page.text
+        assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_every_other_address_and_method_is_refused_in_the_envelope(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, _):
+        await refused(gateway, "GET", "/nothing", 404, "not_found")
+        await refused(gateway, "GET", "/v1/images/generations", 405, "method_not_allowed")
+        await refused(gateway, "GET", "/admin/v1/users", 401, "invalid_api_key")
+
+
+async def refused(gateway: Gateway, method: str, path: str, status: int, code: str) -> None:
+    answer: httpx.Response = await gateway.http.request(method, gateway.base_url + path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert answer.json()["requestId"] == answer.headers["x-request-id"]
