@@ -164,7 +164,7 @@ def _greeting(settings: Settings) -> list[str]:
     test_key = _kept(settings, "test_key")
     if settings.database_url is None and test_key:
         curl = (
-            f"curl -s {base}/v1/images/generations -H {shlex.quote(f'Authorization: Bearer {test_key}')} "
+            f"curl -si {base}/v1/images/generations -H {shlex.quote(f'Authorization: Bearer {test_key}')} "
             f"-H 'Content-Type: application/json' -d {shlex.quote(_EXAMPLE)}"
         )
         lines += [

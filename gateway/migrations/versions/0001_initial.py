@@ -93,7 +93,7 @@ def upgrade() -> None:
         sa.Column("megapixels", sa.BigInteger(), nullable=False),
         sa.Column("reserved_micro_usd", sa.BigInteger(), nullable=False),
         sa.Column("cost_micro_usd", sa.BigInteger(), nullable=True),
-        sa.Column("overrun", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("overrun", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("price_rule", sa.Text(), nullable=False),
         sa.Column("answer", sa.Text(), nullable=True),
         sa.Column("inference_id", sa.Text(), nullable=True),
