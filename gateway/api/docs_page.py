@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _METHODS = ("get", "post", "put", "patch", "delete")
@@ -47,9 +47,15 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
     description = html.escape(operation.get("description") or operation.get("summary", ""))
     return (
         f'<details><summary><span class="verb">{method.upper()}</span><code>{html.escape(path)}</code>'
-        f'<span class="dim">{html.escape(operation.get("summary", ""))}</span></summary><div class="in">'
+        f'<span class="dim">{html.escape(_headline(operation))}</span></summary><div class="in">'
         f"<p>{description}</p>{_parameters(operation)}{_body(operation, document)}{_responses(operation)}</div></details>"
     )
+
+
+def _headline(operation: Mapping[str, Any]) -> str:
+    """The first sentence of what it says of itself, or the name."""
+    first = str(operation.get("description", "")).split("\n\n")[0].partition(". ")[0].rstrip(".")
+    return first.replace("\n", " ") or str(operation.get("summary", ""))
 
 
 def _parameters(operation: Mapping[str, Any]) -> str:
@@ -93,20 +99,18 @@ def _type(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
 
 
 def _responses(operation: Mapping[str, Any]) -> str:
-    rows = [
-        (status, "", said.get("description", "")) for status, said in sorted(operation.get("responses", {}).items())
-    ]
-    return _table(("Status", "", "Meaning"), rows)
+    rows = [(status, said.get("description", "")) for status, said in sorted(operation.get("responses", {}).items())]
+    return _table(("Status", "Meaning"), rows)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, str, str]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     if not rows:
         return ""
     cells = "".join("<tr>" + "".join(_cells(row)) + "</tr>" for row in rows)
     return f"<table><tr>{''.join(f'<th>{html.escape(name)}</th>' for name in head)}</tr>{cells}</table>"
 
 
-def _cells(row: tuple[str, str, str]) -> Iterator[str]:
+def _cells(row: tuple[str, ...]) -> Iterator[str]:
     yield f"<td><code>{html.escape(row[0])}</code></td>"
     yield from (f"<td>{html.escape(cell)}</td>" for cell in row[1:])
 

@@ -15,7 +15,8 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from gateway.config import AimlapiSettings, Settings, load_settings
+from gateway.config import Settings, load_settings
+from gateway.config_sections import AimlapiSettings
 from gateway.errors import DarkroomError
 from gateway.telemetry.logs import configure_logs
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.support.fake_provider import FakeProvider
-from tests.support.gateway import ADMIN_KEY, Gateway, gateway_and_provider
+from tests.support.gateway import ADMIN_KEY, PATH, Gateway, gateway_and_provider
+from tests.support.ports import free_port
 
 
 @pytest.fixture(params=[True, False], ids=["thin-path", "routes-alone"])
@@ -213,3 +214,29 @@ async def test_a_quote_costs_nothing_and_says_what_a_call_would(both: tuple[Gate
     await gateway.post(key, body)
     quote = (await gateway.post(key, body, path="/v1/images/quote")).json()
     assert (quote["cost_usd"], quote["hit"], quote["limits"][0]["left"]) == ("0", True, "0.87")
+
+
+async def test_web_pages_of_configured_origins_alone_may_call(tmp_path: Path) -> None:
+    server = {"port": free_port(), "cors_origins": ["https://studio.example"]}
+    async with gateway_and_provider(tmp_path, server=server) as (gateway, _):
+        key = await gateway.new_key()
+        for _ in range(2):  # bought, then from memory
+            answer = await gateway.generate(key, seed=1, headers={"origin": "https://studio.example"})
+            assert answer.headers["access-control-allow-origin"] == "https://studio.example"
+            assert "Darkroom-Cost-USD".lower() in answer.headers["access-control-expose-headers"].lower()
+        other = await gateway.generate(key, seed=1, headers={"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+        asked = {"origin": "https://studio.example", "access-control-request-method": "POST"}
+        preflight = await gateway.http.options(gateway.base_url + PATH, headers=asked)
+        assert preflight.status_code == 200
+
+
+async def test_a_purge_takes_the_pictures_with_it(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, fake):
+        key = await gateway.new_key()
+        url = (await gateway.generate(key, seed=1)).json()["data"][0]["url"]
+        assert await gateway.admin("POST", "/cache/purge", {"model": "flux-pro"}) == {"object": "purge", "purged": 1}
+        gone = await gateway.get(url)
+        assert (gone.status_code, gone.json()["error"]["code"]) == (410, "image_removed")
+        assert (await gateway.generate(key, seed=1)).headers["cache-status"] == "darkroom; fwd=miss; stored"
+        assert fake.calls == 2

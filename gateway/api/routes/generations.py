@@ -39,6 +39,14 @@ async def admit(resources: Resources, call: Call) -> None:
         raise
 
 
+def _refused(request: Request, call: Call, refusal: DarkroomError) -> Response:
+    """With the generation's id, if it came to one: its receipt goes on telling what becomes of it."""
+    headers = call_headers(call)
+    if call.generation_id:
+        headers.append((b"darkroom-generation-id", call.generation_id.encode()))
+    return error_response(refusal, path=request.url.path, request_id=call.request_id, headers=headers)
+
+
 @router.post("/v1/images/generations", **schemas.GENERATE)
 @router.post("/v1/images/generations/", include_in_schema=False)
 async def generate_image(request: Request, resources: ResourcesDep) -> Response:
@@ -52,7 +60,7 @@ async def generate_image(request: Request, resources: ResourcesDep) -> Response:
         await admit(resources, call)
         delivery = await resources.generator(call)
     except DarkroomError as refusal:
-        return error_response(refusal, path=request.url.path, request_id=call.request_id, headers=call_headers(call))
+        return _refused(request, call, refusal)
     response = Response(delivery.body)
     response.raw_headers += [*call_headers(call), *delivery_headers(call, delivery)]
     return response
@@ -65,7 +73,7 @@ async def quote(request: Request, resources: ResourcesDep) -> Response:
     try:
         await admit(resources, call)
     except DarkroomError as refusal:
-        return error_response(refusal, path=request.url.path, request_id=call.request_id, headers=call_headers(call))
+        return _refused(request, call, refusal)
     caller, asked, _ = call.known
     hit = await resources.generator.would_hit(call)
     rule, estimate = resources.generator.quote(call)

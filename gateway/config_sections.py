@@ -1,0 +1,260 @@
+"""The sections of the settings: what each may say, and what it means. `config.py` puts them together."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from gateway.domain.limits import Metric, Window, check_window, parse_amount
+from gateway.domain.pricing import parse_price
+from gateway.errors import ConfigurationError
+
+
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Amount = Annotated[
+    str, BeforeValidator(_number_as_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
+]
+"""Kept as text, so that 0.065 dollars stay what was written; in YAML it may stand with or without quotes."""
+
+
+def _web_address(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("start it with http:// or https://")
+    return value.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_empty(cls, value: Any) -> Any:
+        """A section whose lines are all commented out is null in YAML."""
+        return {} if value is None else value
+
+
+class ServerSettings(Section):
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(8080, ge=0, le=65535)
+    """Port to listen on."""
+    workers: Literal[1] = 1
+    """Processes. More than one needs shared stores, which this version does not have yet."""
+    public_url: str | None = None
+    """Base of image addresses, like https://images.example.com. null: the bind address; loopback only."""
+    max_body_bytes: int = Field(65536, ge=1024)
+    """Largest request body; a larger one gets 413."""
+    drain_s: float = Field(60, ge=0)
+    """On SIGTERM: how long open purchases may take to finish. What is left is resumed at the next start."""
+    keep_alive_s: int = Field(75, ge=1)
+    """How long an idle connection stays open."""
+    max_wait_s: None = None
+    """Not in this version: leave it null. A call waits for its picture as long as the provider may take."""
+    trusted_proxies: list[str] = []
+    """Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    cors_origins: list[str] = []
+    """Origins of web pages that may call the API from a browser. ["*"]: any."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        return None if value is None else _web_address(value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            ipaddress.ip_network(text, strict=False)  # raises ValueError, and says why
+        return value
+
+    @model_validator(mode="after")
+    def _address_that_others_can_use(self) -> ServerSettings:
+        if self.public_url is None and not is_loopback(self.host):
+            raise ValueError(
+                f"public_url is needed when host is {self.host}: image addresses must be ones that callers can reach"
+            )
+        return self
+
+    @property
+    def base_url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+
+class ImageStoreSettings(Section):
+    kind: Literal["local"] = "local"
+    """Where the bytes of pictures live. local: files on this machine."""
+    path: Path | None = None
+    """Folder of the files. null: images/ in data_dir."""
+
+
+class ImageUrlSettings(Section):
+    expire_s: int | None = Field(None, ge=60)
+    """Seconds after which an image address, signed then, expires. null: permanent and unguessable."""
+
+
+class SecuritySettings(Section):
+    admin_key: SecretStr | None = None
+    """Key of the admin API. null: generated once, kept in data_dir/admin_key (mode 0600)."""
+    secrets: list[SecretStr] = []
+    """Pepper of key hashes, key of signatures: the first makes, all check. []: generated; SQLite only."""
+    encryption_keys: list[SecretStr] = Field([], max_length=0)
+    """Not in this version: leave it []. Provider keys live in the configuration, so none are stored."""
+
+    @field_validator("admin_key")
+    @classmethod
+    def _long_admin_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("use at least 16 characters")
+        return value
+
+    @field_validator("secrets")
+    @classmethod
+    def _long_secrets(cls, value: list[SecretStr]) -> list[SecretStr]:
+        if any(len(secret.get_secret_value()) < 32 for secret in value):
+            raise ValueError("use at least 32 characters for each; `openssl rand -hex 32` makes one")
+        return value
+
+
+class CacheSettings(Section):
+    scope: Literal["global", "team", "user"] = "global"
+    """Who shares an entry: everyone, a team, or only the user. A user without a team is its own."""
+    ttl_s: int | None = Field(None, ge=1)
+    """How long an entry may answer. null: for ever (a seed pins the picture for a version of the model)."""
+    memory_mb: int = Field(64, ge=1)
+    """Memory for answers held in front of SQL."""
+
+
+class PrivacySettings(Section):
+    store_prompts: Literal["full", "hash", "none"] = "full"
+    """What the database keeps of a prompt: all of it, a keyed hash, or nothing. The cache works the same."""
+
+
+class RetentionSettings(Section):
+    images_days: int | None = Field(None, ge=1)
+    """Pictures older than this go, and their cache entries with them. null: kept."""
+    requests_days: int | None = Field(None, ge=1)
+    """Rows of the usage log and kept prompts older than this go; hourly totals stay. null: kept."""
+
+
+class LogSettings(Section):
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: for people on a terminal, JSON otherwise."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug also logs every hit."""
+
+
+class ProviderKeySettings(Section):
+    value: SecretStr
+    """The credential."""
+    weight: int = Field(1, ge=1)
+    """Share of the calls beside the provider's other keys."""
+    max_concurrency: int = Field(64, ge=1)
+    """Calls at once with this key; more wait."""
+
+    @field_validator("value")
+    @classmethod
+    def _present(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().strip():
+            raise ValueError("the key is empty")
+        return value
+
+
+class AimlapiSettings(Section):
+    name: str = "aimlapi"
+    kind: Literal["aimlapi"] = "aimlapi"
+    base_url: str = "https://api.aimlapi.com"
+    """Where the API is."""
+    image_hosts: list[str] = ["cdn.aimlapi.com"]
+    """Hosts (host or host:port) that result images may be fetched from; loopback only if listed."""
+    api_keys: list[ProviderKeySettings] = []
+    """The company's keys of the provider."""
+    timeout_s: float = Field(180, gt=0)
+    """Longest wait for a picture. Past it the outcome is unknown and is held, not repeated."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        return _web_address(value)
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _bare_hosts(cls, value: list[str]) -> list[str]:
+        for host in value:
+            if not host or "/" in host:
+                raise ValueError(f"{host!r} is not a host: write it like cdn.example.com, or with :port")
+        return value
+
+
+class SandboxSettings(Section):
+    name: str = "sandbox"
+    kind: Literal["sandbox"] = "sandbox"
+    delay_s: float = Field(1.0, ge=0, le=600)
+    """How long a test picture takes."""
+
+
+ProviderSettings = Annotated[AimlapiSettings | SandboxSettings, Field(discriminator="kind")]
+
+
+class ModelSettings(Section):
+    name: str
+    """The public name: what callers send as `model`."""
+    catalog: str | None = None
+    """The catalogue's entry that it serves. null: the one of the same name."""
+    provider: str | None = None
+    """Name of the provider that serves it. null: the catalogue's."""
+    price: dict[str, Amount] | None = None
+    """{per_image_usd: "0.065"} or {per_megapixel_usd: "0.05"}. null: the catalogue's."""
+    version: str | None = None
+    """Version of the model: a part of every cache key. Change it when the provider changes the model."""
+
+    @model_validator(mode="after")
+    def _price(self) -> ModelSettings:
+        if self.price is not None:
+            try:
+                parse_price(self.price, model=self.name)
+            except ConfigurationError as exc:
+                raise ValueError(exc.message.removeprefix("models: ")) from None
+        return self
+
+
+class LimitSettings(Section):
+    metric: Metric
+    window: Window = Window.NONE
+    amount: Amount
+    """Dollars for cost_usd, else a whole number."""
+
+    @model_validator(mode="after")
+    def _valid(self) -> LimitSettings:
+        check_window(self.metric, self.window)
+        parse_amount(self.metric, self.amount)
+        return self
+
+
+class DefaultLimits(Section):
+    user: list[LimitSettings] = []
+    """Of every user; a user's own limit replaces the default of the same metric and window."""

@@ -1,0 +1,95 @@
+"""`darkroom` against a running gateway, as an operator types it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.support.gateway import ADMIN_KEY, Gateway, gateway_and_provider
+
+
+class Shell:
+    """Runs commands with the environment of an operator."""
+
+    def __init__(self, gateway: Gateway, folder: Path) -> None:
+        self.gateway = gateway
+        self.folder = folder
+        self.env = {**os.environ, "DARKROOM_BASE_URL": gateway.base_url, "DARKROOM_ADMIN_KEY": ADMIN_KEY}
+
+    async def run(self, *args: str, status: int = 0) -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", *args, cwd=self.folder, env={**self.env, "PYTHONPATH": str(Path.cwd())},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        assert process.returncode == status, out.decode()
+        return out.decode()
+
+    async def json(self, *args: str) -> Any:
+        return json.loads(await self.run(*args, "--json"))
+
+
+@pytest.fixture
+async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
+    async with gateway_and_provider(tmp_path / "data") as (gateway, _):
+        yield Shell(gateway, tmp_path)
+
+
+async def test_an_operator_gives_out_a_key_with_a_budget_and_sees_what_is_spent(shell: Shell) -> None:
+    team = await shell.json("team", "create", "Search")
+    user = await shell.json("user", "create", "Ada", "--team", team["id"])
+    await shell.run("limit", "set", "--user", user["id"], "cost_usd", "month", "0.07")
+    key = await shell.json("key", "create", "--user", user["id"], "--model", "flux-pro")
+    assert (await shell.gateway.generate(key["key"], seed=1)).status_code == 200
+    assert (await shell.gateway.generate(key["key"], seed=2)).status_code == 429
+    [row] = (await shell.json("usage", "--group-by", "team,user,model"))["data"]
+    assert (row["group"]["team"], row["cost_usd"], row["errors"]) == (team["id"], "0.065", 1)
+    csv = await shell.run("usage", "--group-by", "user", "--format", "csv")
+    assert csv.splitlines()[1].startswith(f"{user['id']},")
+    rotated = await shell.json("key", "rotate", key["id"])
+    assert rotated["key"] != key["key"]
+    await shell.run("key", "delete", rotated["id"])
+    assert (await shell.gateway.generate(rotated["key"], seed=1)).status_code in {401, 403}
+    assert [limit["amount"] for limit in await shell.json("limit", "list", "--user", user["id"])] == ["0.07"]
+    await shell.run("limit", "unset", "--user", user["id"], "cost_usd", "month")
+    assert await shell.json("limit", "list", "--user", user["id"]) == []
+
+
+async def test_a_picture_is_generated_and_saved(shell: Shell) -> None:
+    shell.env["DARKROOM_API_KEY"] = await shell.gateway.new_key(mode="test")
+    said = await shell.run("generate", "A lighthouse", "--seed", "7", "--size", "512x512", "-o", "one.jpg")
+    assert "0.065" in said
+    with Image.open(shell.folder / "one.jpg") as picture:
+        assert picture.size == (512, 512)
+    assert "cache" in await shell.run("generate", "A lighthouse", "--seed", "7", "--size", "512x512", "-o", "two.jpg")
+    assert (shell.folder / "one.jpg").read_bytes() == (shell.folder / "two.jpg").read_bytes()
+
+
+async def test_a_list_is_warmed_and_a_second_time_costs_nothing(shell: Shell) -> None:
+    shell.env["DARKROOM_API_KEY"] = await shell.gateway.new_key()
+    lines = [json.dumps({"model": "flux-pro", "prompt": "A lighthouse", "seed": seed}) for seed in range(1, 6)]
+    (shell.folder / "list.jsonl").write_text("\n".join(lines))
+    assert "0.325" in await shell.run("warm", "list.jsonl", "--yes")
+    assert (await shell.gateway.usage())["generations"] == 5
+    await shell.run("warm", "list.jsonl", "--yes")
+    assert (await shell.gateway.usage())["generations"] == 5
+    assert (await shell.json("cache", "stats"))["entries"] == 5
+    await shell.run("cache", "purge", "--model", "flux-pro", "--yes")
+    assert (await shell.json("cache", "stats"))["entries"] == 0
+
+
+async def test_a_mistake_is_told_and_ends_with_1(shell: Shell) -> None:
+    assert "no user" in (await shell.run("user", "get", "user_none", status=1)).lower()
+    assert "There is no dimension" in await shell.run("usage", "--group-by", "colour", status=1)
+    shell.env["DARKROOM_ADMIN_KEY"] = "wrong"
+    assert "admin key is wrong" in await shell.run("user", "list", status=1)
+    shell.env["DARKROOM_BASE_URL"] = "http://127.0.0.1:9"
+    assert "darkroom serve" in await shell.run("user", "list", status=1)
