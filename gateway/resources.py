@@ -17,13 +17,14 @@ from typing import Any
 import structlog
 
 from gateway.catalog import load_catalog
-from gateway.config import AimlapiSettings, SandboxSettings, Settings
+from gateway.config import Settings
+from gateway.config_sections import AimlapiSettings, SandboxSettings
 from gateway.domain.api_key import Mode
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.limits import parse_amount
 from gateway.domain.model import Model
 from gateway.domain.pricing import parse_price
-from gateway.errors import ConfigurationError, DarkroomError
+from gateway.errors import ConfigurationError
 from gateway.providers.aimlapi import AimlapiProvider
 from gateway.providers.base import Provider, ProviderKey
 from gateway.providers.key_pool import KeyPool, PooledKey
@@ -155,103 +156,126 @@ class _Builder:
         self._process_id = secrets.token_hex(8)
 
     async def build(self) -> Resources:
-        settings = self._settings
-        models = served_models(settings)
-        make_data_dir(settings.data_dir)
-        self._stack.enter_context(locked(settings.data_dir))
-        database = await self._database()
-        secret_keys = self._secrets()
-        metrics = Metrics()
+        self._models = served_models(self._settings)
+        await self._open_stores()
+        self._hold_in_memory()
+        await self._set_up_purchases()
+        self._admit()
+        return await self._assemble()
 
-        journal = Journal(settings.data_dir / "journal", _delivery(database), lag=metrics.journal_lag_rows)
-        self._stack.push_async_callback(journal.close)
-        await journal.recover()
-        self._background(journal.run())
+    async def _open_stores(self) -> None:
+        """What lasts: SQL, the journal (delivered of what an earlier process left), pictures, secrets."""
+        data_dir = self._settings.data_dir
+        make_data_dir(data_dir)
+        self._stack.enter_context(locked(data_dir))
+        self._database = await self._open_database()
+        self._secrets = self._read_secrets()
+        self._images: ImageStore = LocalImageStore(self._settings.image_store.path or data_dir / "images")
+        self._metrics = Metrics()
+        self._journal = Journal(data_dir / "journal", _delivery(self._database), lag=self._metrics.journal_lag_rows)
+        self._stack.push_async_callback(self._journal.close)
+        await self._journal.recover()
+        self._background(self._journal.run())
 
-        follower = ChangeFollower(database)
-        memory = MemoryAnswers(settings.cache.memory_mb * 2**20)
-        answers = AnswerCache(database, memory)
-        callers = CallerDirectory(database, secret_keys, self._default_limits())
-        follower.subscribe(callers.invalidate, forget_all=callers.clear)
-        follower.subscribe(answers.on_change, forget_all=answers.clear)
+    def _hold_in_memory(self) -> None:
+        """What memory holds of SQL, and follows by the `changes` table."""
+        self._follower = follower = ChangeFollower(self._database)
+        self._memory = MemoryAnswers(self._settings.cache.memory_mb * 2**20)
+        self._answers = AnswerCache(self._database, self._memory)
+        self._callers = CallerDirectory(self._database, self._secrets, self._default_limits())
+        follower.subscribe(self._callers.invalidate, forget_all=self._callers.clear)
+        follower.subscribe(self._answers.on_change, forget_all=self._answers.clear)
         follower.start()
         self._stack.push_async_callback(follower.stop)
-        accounts = AccountService(database, secret_keys, models, notify=follower.notify)
 
-        images = self._images()
-        links = ImageLinks(settings.server.base_url, secrets=secret_keys, expire_s=settings.image_urls.expire_s)
-        renderer = AnswerRenderer(links, images)
-        vendors = self._vendors()
+    async def _set_up_purchases(self) -> None:
+        """Buying, and recovery: what an earlier process left is settled before the first call."""
+        settings = self._settings
+        self._vendors = self._open_vendors()
+        self._usage = UsageRecorder(self._journal, self._metrics)
+        self._prices = PriceBook(self._database)
+        await self._prices.load()
         ttl_ms = None if settings.cache.ttl_s is None else settings.cache.ttl_s * 1000
-        publisher = Publisher(database, images, ttl_ms=ttl_ms)
-        usage = UsageRecorder(journal, metrics)
-        prices = PriceBook(database)
-        await prices.load()
-        purchases = Purchases(
-            database,
-            images,
+        publisher = Publisher(self._database, self._images, ttl_ms=ttl_ms)
+        self._purchases = Purchases(
+            self._database,
+            self._images,
             publisher,
-            answers,
-            vendors,
-            prices,
-            usage,
-            metrics,
+            self._answers,
+            self._vendors,
+            self._prices,
+            self._usage,
+            self._metrics,
             process_id=self._process_id,
-            keep_prompt=_keeper(settings.privacy.store_prompts, secret_keys[0]),
+            keep_prompt=_keeper(settings.privacy.store_prompts, self._secrets[0]),
         )
-        recovery = Recovery(
-            database,
+        self._recovery = Recovery(
+            self._database,
             publisher,
-            answers,
-            {name: vendor.provider for name, vendor in vendors.items()},
+            self._answers,
+            {name: vendor.provider for name, vendor in self._vendors.items()},
             process_id=self._process_id,
+            active=self._purchases.active,
         )
-        await recovery.recover(alone=database.url.get_backend_name() == "sqlite")
-        self._background(recovery.run())
-        self._stack.push_async_callback(purchases.abort)
-        self._stack.push_async_callback(purchases.drain, settings.server.drain_s)
+        if self._embedded:
+            await self._recovery.take_over()
+        self._background(self._recovery.run())
+        self._stack.push_async_callback(self._purchases.abort)
+        self._stack.push_async_callback(self._purchases.drain, settings.server.drain_s)
 
-        rates = MemoryRateLimits()
-        admission = Admission(
-            database,
-            callers,
-            rates,
-            models,
-            provider_of=_provider_of(vendors),
-            cache_scope=settings.cache.scope,
-            flush_usage=journal.flush,
+    def _admit(self) -> None:
+        self._rates = MemoryRateLimits()
+        self._admission = Admission(
+            self._database,
+            self._callers,
+            self._rates,
+            self._models,
+            provider_of=_provider_of(self._vendors),
+            cache_scope=self._settings.cache.scope,
+            flush_usage=self._journal.flush,
         )
-        cache = CacheAdministration(database, memory, images, follower.notify)
+
+    async def _assemble(self) -> Resources:
+        settings, database = self._settings, self._database
+        base_url, expire_s = settings.server.base_url, settings.image_urls.expire_s
+        links = ImageLinks(base_url, secrets=self._secrets, expire_s=expire_s)
+        accounts = AccountService(database, self._secrets, self._models, notify=self._follower.notify)
+        cache = CacheAdministration(database, self._memory, self._images, self._follower.notify)
         self._background(_retain(cache, settings))
         return Resources(
             settings=settings,
-            models=models,
+            models=self._models,
             admin_key=self._admin_key(),
-            test_key=await self._test_key(accounts),
-            metrics=metrics,
+            test_key=await ready_test_key(accounts, settings.data_dir) if self._embedded else None,
+            metrics=self._metrics,
             accounts=accounts,
-            callers=callers,
-            admission=admission,
+            callers=self._callers,
+            admission=self._admission,
             generator=ImageGenerator(
-                answers=answers,
-                renderer=renderer,
+                answers=self._answers,
+                renderer=AnswerRenderer(links, self._images),
                 flights=Flights(),
-                purchases=purchases,
-                recovery=recovery,
-                usage=usage,
-                prices=prices,
+                purchases=self._purchases,
+                recovery=self._recovery,
+                usage=self._usage,
+                prices=self._prices,
             ),
-            usage=usage,
-            budgets=Budgets(database, rates, admission),
-            reports=UsageReports(database, flush=journal.flush),
+            usage=self._usage,
+            budgets=Budgets(database, self._rates, self._admission),
+            reports=UsageReports(database, flush=self._journal.flush),
             receipts=Receipts(database, links),
-            gallery=ImageGallery(database, images, links),
+            gallery=ImageGallery(database, self._images, links),
             cache=cache,
-            purchases=purchases,
+            purchases=self._purchases,
             database=database,
         )
 
-    async def _database(self) -> Database:
+    @property
+    def _embedded(self) -> bool:
+        """SQLite: this process is alone with its database."""
+        return self._database.url.get_backend_name() == "sqlite"
+
+    async def _open_database(self) -> Database:
         """Embedded: migrated here. A shared one is migrated by `darkroom migrate`, when its operator means it."""
         database = open_database(database_url(self._settings.database_url, self._settings.data_dir))
         self._stack.push_async_callback(database.close)
@@ -263,6 +287,7 @@ class _Builder:
 
     def _background(self, work: Any) -> None:
         task = asyncio.create_task(work)
+        task.add_done_callback(_report_end)
 
         async def stop() -> None:
             task.cancel()
@@ -270,7 +295,7 @@ class _Builder:
 
         self._stack.push_async_callback(stop)
 
-    def _secrets(self) -> list[bytes]:
+    def _read_secrets(self) -> list[bytes]:
         configured = [secret.get_secret_value().encode() for secret in self._settings.security.secrets]
         return configured or [kept_secret(self._settings.data_dir, "secret").encode()]
 
@@ -278,19 +303,11 @@ class _Builder:
         configured = self._settings.security.admin_key
         return configured.get_secret_value() if configured else kept_secret(self._settings.data_dir, "admin_key")
 
-    async def _test_key(self, accounts: AccountService) -> str | None:
-        if self._settings.database_url is not None:
-            return None
-        return await ready_test_key(accounts, self._settings.data_dir)
-
     def _default_limits(self) -> list[Any]:
         chosen = self._settings.limits.user
         return [(limit.metric, limit.window, parse_amount(limit.metric, limit.amount)) for limit in chosen]
 
-    def _images(self) -> ImageStore:
-        return LocalImageStore(self._settings.image_store.path or self._settings.data_dir / "images")
-
-    def _vendors(self) -> dict[str, Vendor]:
+    def _open_vendors(self) -> dict[str, Vendor]:
         chosen = list(self._settings.providers)
         if not any(isinstance(provider, SandboxSettings) for provider in chosen):
             chosen.append(SandboxSettings())
@@ -298,6 +315,12 @@ class _Builder:
         for vendor in vendors.values():
             self._stack.push_async_callback(vendor.provider.close)
         return vendors
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    """Background work goes on for ever: an end by itself is a defect, and must not pass in silence."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("background_work_ended", exc_info=task.exception())
 
 
 def _vendor(settings: AimlapiSettings | SandboxSettings) -> Vendor:
@@ -362,6 +385,6 @@ async def _retain(cache: CacheAdministration, settings: Settings) -> None:
     while True:
         try:
             await cache.apply_retention(images_days=retention.images_days, requests_days=retention.requests_days)
-        except (DarkroomError, OSError):
+        except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
             _log.exception("retention_failed")
         await asyncio.sleep(_RETENTION_PERIOD_S)

@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from gateway.api.one_write import OneWriteProtocol
 from gateway.config import Settings, load_settings
 from gateway.config_sections import AimlapiSettings
 from gateway.errors import DarkroomError
@@ -115,7 +116,7 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         host=server.host,
         port=server.port,
-        http="httptools",
+        http=OneWriteProtocol,
         lifespan="off",
         ws="none",
         log_config=None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import msgspec
+
 _DIRECTIVE = re.compile(r'\s*([a-z-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s,]*)))?\s*(?:,|$)')
 
 
@@ -31,12 +33,18 @@ def parse_directives(header: str | None) -> Directives:
         no_cache="no-cache" in found,
         no_store="no-store" in found,
         only_if_cached="only-if-cached" in found,
-        max_age_s=None if age is None else (min(int(age), 2**31) if age.isascii() and age.isdigit() else 0),
+        max_age_s=None if age is None else _seconds(age),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class CachePlan:
+def _seconds(text: str) -> int:
+    """Delta-seconds (section 1.2.2): what is too large counts as 2^31, what is no number as 0."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return min(int(text), 2**31) if len(text) <= 10 else 2**31
+
+
+class CachePlan(msgspec.Struct, frozen=True):
     """`readable`: an entry may answer. `storable`: the answer may be kept, and equal calls may join its purchase.
 
     `bypass` says why neither, for `Cache-Status` (RFC 9211, section 2.6), or is None.

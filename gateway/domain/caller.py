@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.domain.api_key import Mode
-from gateway.domain.limits import Limit
+from gateway.domain.limits import Limit, Metric
 from gateway.errors import InvalidApiKey, KeyDisabled, ModelNotAllowed
 
 CacheScope = Literal["global", "team", "user"]
@@ -18,6 +18,7 @@ class Caller:
     """Who calls. `models` None = all. `limits` are all that apply, widest scope first. `labels` merge team, user, key.
 
     `disabled_ms` is when the key, its user or its team was disabled or deleted, or the key's rotation ran out.
+    `request_limits` are those of `limits` that count requests.
     """
 
     key_id: str
@@ -31,6 +32,11 @@ class Caller:
     limits: tuple[Limit, ...]
     expires_ms: int | None = None
     disabled_ms: int | None = None
+    request_limits: tuple[Limit, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        counted = tuple(limit for limit in self.limits if limit.metric is Metric.REQUESTS)
+        object.__setattr__(self, "request_limits", counted)
 
     def check_usable(self, now_ms: int) -> None:
         """Raises InvalidApiKey for an expired key, KeyDisabled for a disabled one."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -29,9 +28,9 @@ _EXACT_FLOAT = 2.0**53
 _decode = msgspec.json.Decoder().decode
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRequest:
-    """A valid request. `parameters` is the canonical form without the model. `user` is OpenAI's end-user tag."""
+class ImageRequest(msgspec.Struct, frozen=True):
+    """A valid request. `parameters` is the canonical form without the model, shared by equal requests: not to be
+    changed. `user` is OpenAI's end-user tag."""
 
     model: Model
     parameters: dict[str, Any]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 from gateway.domain.pricing import MAX_MICRO_USD, micro_usd, usd
 from gateway.errors import BudgetExhausted, LimitExceeded, QuotaExceeded, RateLimitExceeded
@@ -44,22 +46,23 @@ SECONDS = {Window.MINUTE: 60, Window.HOUR: 3600}
 
 @dataclass(frozen=True, slots=True, order=True)
 class Limit:
-    """`amount` counts requests, images, megapixels or purchases under way; micro-dollars for cost_usd."""
+    """`amount` counts requests, images, megapixels or purchases under way; micro-dollars for cost_usd.
+
+    `is_rate`: taken by GCRA at admission. Both derived fields are made once, for calls by the thousand.
+    """
 
     scope: ScopeKind
     scope_id: str
     metric: Metric
     window: Window
     amount: int
+    name: str = field(init=False, compare=False, repr=False)
+    is_rate: bool = field(init=False, compare=False, repr=False)
 
-    @property
-    def is_rate(self) -> bool:
-        """Taken by GCRA at admission."""
-        return self.metric is Metric.REQUESTS and self.window in SHORT_WINDOWS
-
-    @property
-    def name(self) -> str:
-        return f"{self.scope}-{self.metric}" + (f"-{self.window}" if self.window else "")
+    def __post_init__(self) -> None:
+        name = f"{self.scope}-{self.metric}" + (f"-{self.window}" if self.window else "")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "is_rate", self.metric is Metric.REQUESTS and self.window in SHORT_WINDOWS)
 
     def shown(self, amount: int) -> str:
         """An amount of this metric as callers read it: dollars for money, else a whole number."""
@@ -107,8 +110,7 @@ def _ms(moment: dt.datetime) -> int:
     return int(moment.timestamp()) * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class RateDecision:
+class RateDecision(msgspec.Struct, frozen=True):
     """`tat_ns` is the theoretical arrival time to store; `left` calls fit now; all is free again after `reset_ns`."""
 
     allowed: bool

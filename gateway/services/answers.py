@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 
 from gateway.domain.answer import StoredAnswer, StoredImage, render
@@ -15,6 +16,8 @@ from gateway.storage import response_cache
 from gateway.storage.database import Database
 from gateway.storage.images import ImageStore
 from gateway.storage.response_cache import HeldAnswer, MemoryAnswers
+
+_SECONDS = re.compile(r"[0-9]{1,15}")
 
 
 class ImageLinks:
@@ -40,7 +43,7 @@ class ImageLinks:
         """Whether an address may be served; a signature under any of the secrets will do."""
         if self.permanent:
             return True
-        if not expires or not signature or not (expires.isascii() and expires.isdigit()) or int(expires) < now_s:
+        if not expires or not signature or not _SECONDS.fullmatch(expires) or int(expires) < now_s:
             return False
         signed = (self._sign(image_id, int(expires), secret) for secret in self._secrets)
         return any(hmac.compare_digest(signature.encode(), made.encode()) for made in signed)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from gateway.storage import audit, changes, image_index, response_cache, usage_log
 from gateway.storage.database import Database, now_ms
+from gateway.storage.image_index import Removal
 from gateway.storage.images import ImageStore
 from gateway.storage.response_cache import MemoryAnswers, PurgeFilter
 from gateway.storage.tables import generations
@@ -61,24 +62,29 @@ class CacheAdministration:
             )
         if requests_days is not None:
             await self._database.write(lambda conn: _forget_requests(conn, now_ms(conn) - requests_days * _DAY_MS))
-        await self._database.write(
-            lambda conn: image_index.sweep(conn, self._images.delete, now_ms=now_ms(conn), limit=_BATCH)
-        )
+        while await self._database.write(self._sweep) == _BATCH:
+            pass
 
-    async def _remove(self, work: Callable[[sa.Connection, int], list[str]]) -> int:
-        """Run a removal in batches until nothing is left, telling all memories of each entry gone."""
+    def _sweep(self, conn: sa.Connection) -> int:
+        return image_index.sweep(conn, self._images.delete, now_ms=now_ms(conn), limit=_BATCH)
 
-        def batch(conn: sa.Connection) -> list[str]:
+    async def _remove(self, work: Callable[[sa.Connection, int], Removal]) -> int:
+        """Run a removal in batches until nothing is left, telling all memories of each entry gone.
+
+        Returns how many entries went.
+        """
+
+        def batch(conn: sa.Connection) -> Removal:
             gone = work(conn, now_ms(conn))
-            for fingerprint in gone:
+            for fingerprint in gone.fingerprints:
                 changes.record(conn, "cache", fingerprint)
             return gone
 
         total = 0
-        while gone := await self._database.write(batch):
-            for fingerprint in gone:
+        while (gone := await self._database.write(batch)).generations:
+            for fingerprint in gone.fingerprints:
                 self._notify("cache", fingerprint)
-            total += len(gone)
+            total += len(gone.fingerprints)
         return total
 
 

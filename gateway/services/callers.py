@@ -5,13 +5,16 @@ SQL gone: callers in memory go on; an unknown key gets `ledger_unavailable`.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from gateway.domain.api_key import ApiKey, matches, parse_api_key
+from gateway.domain.api_key import PREFIX_LENGTH, ApiKey, matches, parse_api_key
 from gateway.domain.caller import Caller, effective_limits
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window
 from gateway.errors import InvalidApiKey
@@ -21,6 +24,14 @@ from gateway.storage.database import Database
 
 _MALFORMED = "This is not a Darkroom key: it has a wrong form or checksum. Was it copied whole?"
 _UNKNOWN = "This key is not known here. Ask an administrator for a new one."
+
+
+@dataclass(slots=True)
+class _Held:
+    """A caller in memory. `digest` is the SHA-256 of the key that the stored HMAC has been compared with and fits."""
+
+    caller: Caller
+    digest: bytes = b""
 
 
 class CallerDirectory:
@@ -40,7 +51,7 @@ class CallerDirectory:
         self._defaults = tuple(default_user_limits)
         self._capacity = capacity
         self._clock = clock
-        self._held: OrderedDict[str, Caller] = OrderedDict()
+        self._held: OrderedDict[str, _Held] = OrderedDict()
         self._prefixes: dict[str, set[str]] = {}  # by the id of a key, a user or a team
         self._generation = 0
 
@@ -50,12 +61,12 @@ class CallerDirectory:
 
     def known(self, token: str) -> Caller | None:
         """The caller from memory alone; None when SQL must be asked. Raises as `authenticate` does."""
-        key = _parse(token)
-        caller = self._held.get(key.prefix)
-        if caller is None:
+        held = self._held.get(token[:PREFIX_LENGTH])
+        if held is None:
+            _parse(token)
             return None
-        self._held.move_to_end(key.prefix)
-        return self._admitted(caller, key)
+        self._held.move_to_end(held.caller.key_prefix)
+        return self._admitted(held, token)
 
     def invalidate(self, kind: str, object_id: str) -> None:
         """Forget every caller whom a change of this team, user or key concerns."""
@@ -74,10 +85,11 @@ class CallerDirectory:
         caller = await self._database.read(lambda conn: self._find(conn, key.prefix))
         if caller is None:
             raise InvalidApiKey(_UNKNOWN)
+        held = _Held(caller)
         # What was read before an invalidation may be what it was about: good for this call, not to be kept.
         if generation == self._generation:
-            self._hold(caller)
-        return self._admitted(caller, key)
+            self._hold(held)
+        return self._admitted(held, key.text)
 
     def _find(self, conn: sa.Connection, prefix: str) -> Caller | None:
         row = find_caller(conn, prefix)
@@ -99,23 +111,28 @@ class CallerDirectory:
             disabled_ms=min((at for at in row.off_ms if at is not None), default=None),
         )
 
-    def _admitted(self, caller: Caller, key: ApiKey) -> Caller:
-        if not matches(key.text, caller.key_hash, self._peppers):
-            raise InvalidApiKey(_UNKNOWN)
-        caller.check_usable(int(self._clock() * 1000))
-        return caller
+    def _admitted(self, held: _Held, token: str) -> Caller:
+        """A key seen before costs one SHA-256; the HMAC under each pepper decides about any other."""
+        digest = hashlib.sha256(token.encode()).digest()
+        if not hmac.compare_digest(digest, held.digest):
+            if not matches(_parse(token).text, held.caller.key_hash, self._peppers):
+                raise InvalidApiKey(_UNKNOWN)
+            held.digest = digest
+        held.caller.check_usable(int(self._clock() * 1000))
+        return held.caller
 
-    def _hold(self, caller: Caller) -> None:
+    def _hold(self, held: _Held) -> None:
+        caller = held.caller
         self._drop(caller.key_prefix)
-        self._held[caller.key_prefix] = caller
+        self._held[caller.key_prefix] = held
         for object_id in _ids(caller):
             self._prefixes.setdefault(object_id, set()).add(caller.key_prefix)
         if len(self._held) > self._capacity:
             self._drop(next(iter(self._held)))
 
     def _drop(self, prefix: str) -> None:
-        caller = self._held.pop(prefix, None)
-        for object_id in () if caller is None else _ids(caller):
+        held = self._held.pop(prefix, None)
+        for object_id in () if held is None else _ids(held.caller):
             self._prefixes[object_id].discard(prefix)
             if not self._prefixes[object_id]:
                 del self._prefixes[object_id]

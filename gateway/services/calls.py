@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from gateway.domain import cache_policy, fingerprint, image_request
 from gateway.domain.api_key import Mode
@@ -18,7 +19,7 @@ from gateway.domain.caller import CacheScope, Caller
 from gateway.domain.ids import new_id
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.model import Model
-from gateway.errors import DarkroomError, InvalidRequest
+from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded
 from gateway.services.callers import CallerDirectory
 from gateway.storage import usage_log
 from gateway.storage.database import Database
@@ -26,10 +27,11 @@ from gateway.storage.rate_limits import MemoryRateLimits, RateState
 
 _TAG = re.compile(r"\s*([A-Za-z0-9_.-]{1,64})\s*=\s*([^,=\s][^,=]{0,127}?)\s*")
 _MAX_TAGS = 16
+_KNOWN_BODIES = 2048
+_KNOWN_BODY_BYTES = 4096
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One request by a caller. Fields are filled in as they become known."""
 
     token: str
@@ -37,9 +39,9 @@ class Call:
     cache_control: str | None = None
     tags_header: str | None = None
     client_request_id: str | None = None
-    request_id: str = field(default_factory=lambda: new_id("req"))
-    at_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
-    started_s: float = field(default_factory=time.monotonic)
+    request_id: str = msgspec.field(default_factory=lambda: new_id("req"))
+    at_ms: int = msgspec.field(default_factory=lambda: time.time_ns() // 1_000_000)
+    started_s: float = msgspec.field(default_factory=time.monotonic)
     caller: Caller | None = None
     rates: Sequence[RateState] = ()
     admitted: bool = False
@@ -49,6 +51,7 @@ class Call:
     fingerprint: str = ""
     provider: str = ""
     refusal: DarkroomError | None = None
+    generation_id: str | None = None
 
     @property
     def known(self) -> tuple[Caller, ImageRequest, cache_policy.CachePlan]:
@@ -108,6 +111,14 @@ def parse_tags(header: str | None) -> dict[str, str] | None:
     return {pair[1]: pair[2] for pair in pairs if pair}
 
 
+class _Understood(NamedTuple):
+    """What a body comes to, for callers of one mode and cache scope. Depends on nothing that changes."""
+
+    request: ImageRequest
+    provider: str
+    fingerprint: str
+
+
 class Admission:
     """authenticate -> admit (rate) -> parse, validate -> canonical request -> fingerprint."""
 
@@ -130,6 +141,7 @@ class Admission:
         self._provider_of = provider_of
         self._cache_scope: CacheScope = cache_scope
         self._flush_usage = flush_usage
+        self._known: dict[tuple[bytes, Mode, str], _Understood] = {}
 
     def try_now(self, call: Call) -> bool:
         """As far as memory allows. False: something has to be loaded, `complete` goes on. Raises DarkroomError."""
@@ -147,10 +159,9 @@ class Admission:
 
     async def complete(self, call: Call) -> None:
         """What `try_now` could not. Raises DarkroomError."""
-        if call.caller is None:
-            call.caller = await self._callers.authenticate(call.token)
-        await self.load_counts(call.caller, call.at_ms)
-        self.try_now(call)
+        while not self.try_now(call):  # a key may be forgotten, a window may begin, while the counts are loaded
+            call.caller = call.caller or await self._callers.authenticate(call.token)
+            await self.load_counts(call.caller, call.at_ms)
 
     async def load_counts(self, caller: Caller, at_ms: int) -> None:
         """Bring counts of long windows into memory, rows still in the journal included."""
@@ -171,25 +182,52 @@ class Admission:
             self._rates.load(caller, limit, start_ms, calls)
 
     def _admit(self, call: Call, caller: Caller) -> None:
-        call.rates = self._rates.take(caller, now_ns=int(call.started_s * 1e9), now_ms=call.at_ms)
+        now_ns = int(call.started_s * 1e9)
+        try:
+            call.rates = self._rates.take(caller, now_ns=now_ns, now_ms=call.at_ms)
+        except LimitExceeded:
+            call.rates = self._rates.look(caller, now_ns=now_ns, now_ms=call.at_ms)
+            raise
         call.admitted = True
 
     def _validate(self, call: Call, caller: Caller) -> None:
-        data = image_request.decode_body(call.body)
+        scope = caller.cache_scope(self._cache_scope)
+        asked = (call.body, caller.mode, scope)
+        known = self._known.get(asked)
+        if known is None:
+            known = self._understood(call.body, caller, scope)
+            if len(call.body) <= _KNOWN_BODY_BYTES:
+                self._remember(asked, known)
+        request = known.request
+        caller.check_model(request.model.name)
+        call.tags = parse_tags(call.tags_header)
+        directives = cache_policy.parse_directives(call.cache_control)
+        call.plan = cache_policy.plan(
+            deterministic=request.model.deterministic, seeded=request.seeded, directives=directives
+        )
+        call.provider = known.provider
+        call.fingerprint = known.fingerprint
+        call.request = request
+        call.body = b""  # a call waits for seconds; its body need not
+
+    def _understood(self, body: bytes, caller: Caller, scope: str) -> _Understood:
+        """Raises DarkroomError: first for a model the caller may not use, then for what is wrong with the request."""
+        data = image_request.decode_body(body)
         model = image_request.model_of(data, self._models)
         caller.check_model(model.name)
         request = image_request.parse_request(data, model)
-        call.tags = parse_tags(call.tags_header)
-        directives = cache_policy.parse_directives(call.cache_control)
-        call.plan = cache_policy.plan(deterministic=model.deterministic, seeded=request.seeded, directives=directives)
-        call.provider, kind = self._provider_of(caller.mode, model)
+        provider, kind = self._provider_of(caller.mode, model)
         identity = fingerprint.identity(
             mode=caller.mode,
-            scope=caller.cache_scope(self._cache_scope),
+            scope=scope,
             provider_kind=kind,
             upstream_model=model.upstream_model,
             version=model.version,
         )
-        call.fingerprint = fingerprint.fingerprint(identity, request.parameters)
-        call.request = request
-        call.body = b""  # a call waits for seconds; its body need not
+        return _Understood(request, provider, fingerprint.fingerprint(identity, request.parameters))
+
+    def _remember(self, asked: tuple[bytes, Mode, str], known: _Understood) -> None:
+        """Hits are bodies that come again; the oldest makes room."""
+        if len(self._known) >= _KNOWN_BODIES:
+            del self._known[next(iter(self._known))]
+        self._known[asked] = known

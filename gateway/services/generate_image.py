@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from gateway.domain.answer import StoredAnswer
 from gateway.domain.pricing import PriceRule
@@ -21,7 +22,7 @@ from gateway.services.flights import Flights
 from gateway.services.prices import PriceBook
 from gateway.services.publication import Published
 from gateway.services.purchases import Purchase, Purchases
-from gateway.services.recovery import Recovery
+from gateway.services.recovery import NeverSent, Recovery
 from gateway.services.usage import UsageRecorder
 from gateway.storage.generations import AlreadyStored, AlreadyUnderWay
 from gateway.storage.response_cache import HeldAnswer
@@ -30,8 +31,7 @@ _GRACE_S = 60.0
 """How much longer than the provider may take a caller waits: for its turn at a key, and for the picture's bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """What a call gets. Money in micro-dollars; `age_s` is None unless it is a hit; `held` is its place in memory.
 
     `stored`: the answer is in the cache now.
@@ -138,7 +138,10 @@ class ImageGenerator:
 
     async def _follow(self, call: Call, generation_id: str) -> Delivery:
         """An equal generation is under way that this process does not work on: an orphan, or another replica's."""
-        answer = await self._recovery.follow(generation_id, call.fingerprint, timeout_s=_GRACE_S)
+        try:
+            answer = await self._recovery.follow(generation_id, call.fingerprint, timeout_s=_GRACE_S)
+        except NeverSent:
+            return await self._fly(call)
         return await self._share(call, answer, stored=True)
 
     async def _share(self, call: Call, answer: StoredAnswer, *, stored: bool) -> Delivery:

@@ -33,7 +33,7 @@ class PriceBook:
         model = request.model
         width, height = request.size
         units = model.price.units(images=max(images, 1), width=width, height=height)
-        raised = self.rule(model, provider).raised_to(cost_micro_usd, units=units)
+        raised = self.rule(model, provider).raised_to(cost_micro_usd, units=max(units, 1))  # 0: of no asked size
         self._lessons[(model.name, provider)] = (model.price, raised)
         _log.warning(
             "price_above_list",

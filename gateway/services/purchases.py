@@ -117,6 +117,7 @@ class Purchases:
         vendor = self._vendors[call.provider]
         vendor.pool.require_any()
         await self._images.check()
+        self.check_open()  # again: what begins after `drain` looked would not be waited for
         loop = asyncio.get_running_loop()
         purchase = Purchase(self._intent(call), loop.create_future(), loop.create_future(), vendor.timeout_s)
         purchase.outcome.add_done_callback(_retrieve)  # a purchase whose caller left has nobody to read its error
@@ -125,6 +126,7 @@ class Purchases:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.shield(purchase.reserved)
+        call.generation_id = purchase.id
         return purchase
 
     def check_open(self) -> None:

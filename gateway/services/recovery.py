@@ -8,14 +8,15 @@ answered  paid: fetched and published, for an hour; then `failed`, with its cost
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 import structlog
 
-from gateway.domain.answer import StoredAnswer
+from gateway.domain.answer import ProviderAnswer, StoredAnswer
 from gateway.errors import DarkroomError, LedgerUnavailable, ProviderTimeout
-from gateway.providers.base import Provider
+from gateway.providers.base import ImageUnusable, Order, Provider, ProviderKey
 from gateway.services.answers import AnswerCache
 from gateway.services.publication import Expected, Paid, Published, Publisher
 from gateway.storage import generations, response_cache
@@ -29,8 +30,33 @@ _POLL_S = 0.5
 _log = structlog.get_logger(__name__)
 
 
+class _Departed:
+    """Stands in for a provider that is no longer configured: its pictures can't be fetched, until it is back."""
+
+    kind = "departed"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def buy(self, order: Order, key: ProviderKey) -> ProviderAnswer:
+        raise NotImplementedError
+
+    async def fetch(self, address: str) -> bytes:  # noqa: ARG002  (no address can be fetched)
+        raise ImageUnusable(f"its provider, {self.name}, is not configured any more", permanent=False)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+class NeverSent(Exception):
+    """The generation that was waited for has been released: nothing was bought, and the one who waited may buy."""
+
+
 class Recovery:
-    """One a process; also renews the leases of the purchases this process has under way."""
+    """One a process; also renews the leases of what this process has under way, purchases and recoveries.
+
+    `active`: the ids of the purchases under way in this process, at any moment.
+    """
 
     def __init__(
         self,
@@ -40,6 +66,7 @@ class Recovery:
         providers: Mapping[str, Provider],
         *,
         process_id: str,
+        active: AbstractSet[str],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
@@ -47,28 +74,66 @@ class Recovery:
         self._answers = answers
         self._providers = providers
         self._process_id = process_id
+        self._active = active
+        self._resuming: set[str] = set()
+        self._left_over: list[Orphan] = []
         self._sleep = sleep
 
+    async def take_over(self) -> None:
+        """At the start of a process that is alone with its database: nobody's lease matters.
+
+        Money is settled now; pictures that are paid for are fetched in `run`, so that no image host delays a start.
+        """
+        while orphans := await self._claim(alone=True):
+            for orphan in orphans:
+                if orphan.status == "answered":
+                    self._resuming.add(orphan.id)
+                    self._left_over.append(orphan)
+                else:
+                    await self._settle(orphan)
+
     async def run(self) -> None:
-        """For ever: renew, recover."""
+        """For ever: renew and recover, neither waiting for the other."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._settle_each(self._left_over))
+            tasks.create_task(self._repeat(self.renew))
+            tasks.create_task(self._repeat(self.recover))
+
+    async def _repeat(self, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
-                await self._database.write(lambda conn: generations.renew_leases(conn, self._process_id))
-                await self.recover()
+                await work()
             except LedgerUnavailable as exc:
                 _log.warning("recovery_waits", reason=str(exc.__cause__))
-            except Exception:  # noqa: BLE001  (whatever one orphan does, the others are owed their turn)
+            except Exception:  # noqa: BLE001  (whatever it was, the leases are owed their next turn)
                 _log.exception("recovery_failed")
             await self._sleep(_PERIOD_S)
 
-    async def recover(self, *, alone: bool = False) -> int:
-        """One pass over the orphans. `alone`: no other process uses this database, so nobody's lease matters."""
-        orphans = await self._database.write(
+    async def renew(self) -> None:
+        """What nobody here works on any more is not renewed: it runs out and is recovered, by us too."""
+        at_work = self._active | self._resuming
+        if at_work:
+            await self._database.write(lambda conn: generations.renew_leases(conn, self._process_id, at_work))
+
+    async def recover(self) -> int:
+        """One pass over the orphans. Returns how many there were."""
+        orphans = await self._claim(alone=False)
+        # with SQL gone for a while the leases of our own ran out too; they are not orphans, and are renewed by this
+        orphans = [orphan for orphan in orphans if orphan.id not in self._active | self._resuming]
+        await self._settle_each(sorted(orphans, key=lambda orphan: orphan.status == "answered"))  # pictures take long
+        return len(orphans)
+
+    async def _claim(self, *, alone: bool) -> list[Orphan]:
+        return await self._database.write(
             lambda conn: generations.claim_orphans(conn, lease_owner=self._process_id, all_others=alone)
         )
+
+    async def _settle_each(self, orphans: Sequence[Orphan]) -> None:
         for orphan in orphans:
-            await self._settle(orphan)
-        return len(orphans)
+            try:
+                await self._settle(orphan)
+            except Exception:  # noqa: BLE001  (whatever one orphan does, the others are owed their turn)
+                _log.exception("orphan_not_settled", generation_id=orphan.id)
 
     async def _settle(self, orphan: Orphan) -> None:
         _log.info("orphan", generation_id=orphan.id, status=orphan.status)
@@ -93,6 +158,7 @@ class Recovery:
     async def _resume(self, orphan: Orphan) -> Published:
         """Fetch and publish what is paid for. Raises what `Publisher.publish` raises; then it is left for later."""
         paid = self._paid(orphan)
+        self._resuming.add(orphan.id)
         try:
             published = await self._publisher.publish(paid, latency_us=orphan.usage["latency_us"])
         except DarkroomError as exc:
@@ -101,6 +167,8 @@ class Recovery:
             else:
                 await self._database.write(lambda conn: generations.disown(conn, orphan.id))
             raise
+        finally:
+            self._resuming.discard(orphan.id)
         if published.entry is not None:
             self._answers.keep(published.entry)
         _log.info("picture_recovered", generation_id=orphan.id)
@@ -111,7 +179,7 @@ class Recovery:
             raise RuntimeError(f"{orphan.id} is answered without an answer")
         return Paid(
             generation_id=orphan.id,
-            provider=self._providers[orphan.provider],
+            provider=self._providers.get(orphan.provider) or _Departed(orphan.provider),
             answer=orphan.answer,
             cost_micro_usd=orphan.cost_micro_usd,
             expected=msgspec.convert(orphan.expected, Expected),
@@ -122,8 +190,8 @@ class Recovery:
     async def follow(self, generation_id: str, fingerprint: str, *, timeout_s: float) -> StoredAnswer:
         """Wait for a generation that this process does not work on; take it over if nobody does.
 
-        Raises ProviderError when its picture can't be had, ProviderTimeout when its outcome is unknown or the
-        wait is over.
+        Raises NeverSent when it was released without having been sent, ProviderError when its picture can't be had,
+        ProviderTimeout when its outcome is unknown or the wait is over.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -139,10 +207,14 @@ class Recovery:
         )
         if orphan is not None:
             return (await self._resume(orphan)).answer
-        status, error = await self._database.read(lambda conn: generations.status_of(conn, generation_id))
+        status, error, was_sent = await self._database.read(lambda conn: generations.status_of(conn, generation_id))
+        if status == "failed" and not was_sent:
+            raise NeverSent(generation_id)
         if status == "succeeded":
             entry = await self._database.read(lambda conn: response_cache.find(conn, fingerprint))
-            return None if entry is None else self._answers.keep(entry).entry.answer
+            if entry is None:
+                raise _outcome_unknown("has ended, but its answer was not kept")
+            return self._answers.keep(entry).entry.answer
         if status in {"failed", "unknown"}:
             raise _outcome_unknown((error or {}).get("message", "ended without a picture"))
         return None

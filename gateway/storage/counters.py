@@ -1,25 +1,30 @@
 """What each scope has spent and holds of each metric in each window: guarded counters, never passed by N callers.
 
 A counter belongs to (mode, scope, metric, window start), not to a limit's row. It is made when first needed, from
-the generations the window already holds: so a limit added in mid-window counts what was spent before it.
+the generations the window already holds: so a limit added in mid-window counts what was spent before it. From then on
+every purchase of its scope is counted, with a limit or without: so it is right when a limit comes back.
 
 SQL gone: nothing can be held, so nothing is bought.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from gateway.domain.limits import Limit, Metric, refusal, window_bounds
+from gateway.domain.limits import Limit, Metric, ScopeKind, Window, refusal, window_bounds
 from gateway.storage.database import insert
 from gateway.storage.tables import counters, generations, holds
 
 _SCOPE_COLUMNS = {"team": generations.c.team_id, "user": generations.c.user_id, "key": generations.c.key_id}
+_SCOPE_ORDER = {scope.value: place for place, scope in enumerate(ScopeKind)}
 _SETTLED = ("answered", "succeeded", "failed")
+_Spot = tuple[str, str, str, str]
+"""Scope, scope id, metric and window: a counter but for mode and start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +47,31 @@ def hold(
     limits: Sequence[Limit],
     asked: Mapping[Metric, int],
     *,
+    scopes: Sequence[tuple[ScopeKind, str]],
     mode: str,
     now_ms: int,
 ) -> None:
     """Reserve what a purchase asks of every limit, all or nothing (the transaction is the caller's).
 
-    Raises LimitExceeded for the first limit that does not allow it. `limits` come in the one order of all writers.
+    Raises LimitExceeded for the first limit that does not allow it. `scopes` are the generation's own: counters that
+    are there without a limit are kept too, so that they are right when a limit comes back.
     """
-    for limit in limits:
-        amount = asked.get(limit.metric, 0)
-        if not amount:
-            continue
-        start_ms, reset_ms = window_bounds(limit.window, now_ms)
-        where = _place(mode, limit, start_ms)
-        if not _take(conn, where, amount, limit.amount):
-            _ensure(conn, generation_id, limit, where, reset_ms)
-            if not _take(conn, where, amount, limit.amount):
-                standing = _read(conn, limit, where, reset_ms)
-                raise refusal(limit, asked=amount, left=standing.left, reset_ms=reset_ms, now_ms=now_ms)
-        place = {name: where[name] for name in where if name != "mode"}
-        conn.execute(holds.insert().values(generation_id=generation_id, amount=amount, **place))
+    wanted = {_spot(limit): limit for limit in limits if asked.get(limit.metric)}
+    there = _existing(conn, scopes, mode=mode, now_ms=now_ms)
+    if _lock_scopes(conn, scopes, mode=mode, alone=not wanted.keys() <= there):
+        there = _existing(conn, scopes, mode=mode, now_ms=now_ms)
+    _make(conn, generation_id, [wanted[spot] for spot in wanted if spot not in there], mode=mode, now_ms=now_ms)
+    taken = []
+    for spot in sorted(there | wanted.keys(), key=_order):
+        limit, amount = wanted.get(spot), asked[Metric(spot[2])]
+        start_ms, reset_ms = window_bounds(Window(spot[3]), now_ms)
+        where = _place(mode, spot, start_ms)
+        if not _take(conn, where, amount, None if limit is None else limit.amount) and limit is not None:
+            standing = _read(conn, limit, where, reset_ms)
+            raise refusal(limit, asked=amount, left=standing.left, reset_ms=reset_ms, now_ms=now_ms)
+        taken.append(_hold_row(generation_id, where, amount))
+    if taken:
+        conn.execute(holds.insert(), taken)
 
 
 def settle(conn: sa.Connection, generation_id: str, actual: Mapping[Metric, int], *, mode: str) -> None:
@@ -82,32 +92,65 @@ def standings(conn: sa.Connection, limits: Sequence[Limit], *, mode: str, now_ms
     found = []
     for limit in limits:
         start_ms, reset_ms = window_bounds(limit.window, now_ms)
-        where = _place(mode, limit, start_ms)
+        where = _place(mode, _spot(limit), start_ms)
         row = conn.execute(sa.select(counters.c.spent, counters.c.reserved).filter_by(**where)).one_or_none()
         spent, reserved = row if row is not None else _sums(conn, _members(limit, where, reset_ms).subquery())
         found.append(Standing(limit, spent, reserved, reset_ms))
     return found
 
 
-def _place(mode: str, limit: Limit, start_ms: int) -> dict[str, Any]:
-    return {
-        "mode": mode,
-        "scope": limit.scope.value,
-        "scope_id": limit.scope_id,
-        "metric": limit.metric.value,
-        "window": limit.window.value,
-        "window_start_ms": start_ms,
-    }
+def _spot(limit: Limit) -> _Spot:
+    return limit.scope.value, limit.scope_id, limit.metric.value, limit.window.value
 
 
-def _take(conn: sa.Connection, where: Mapping[str, Any], amount: int, limit: int) -> bool:
-    """The guard and the reservation are one statement: there is no moment between them."""
-    statement = (
-        sa.update(counters)
-        .filter_by(**where)
-        .where(counters.c.spent + counters.c.reserved + amount <= limit)
-        .values(reserved=counters.c.reserved + amount)
+def _order(spot: _Spot) -> tuple[int, _Spot]:
+    """The one order in which all writers lock counters, `_post` too."""
+    return _SCOPE_ORDER[spot[0]], spot
+
+
+def _place(mode: str, spot: _Spot, start_ms: int) -> dict[str, Any]:
+    names = ("scope", "scope_id", "metric", "window")
+    return {"mode": mode, **dict(zip(names, spot, strict=True)), "window_start_ms": start_ms}
+
+
+def _hold_row(generation_id: str, where: Mapping[str, Any], amount: int) -> dict[str, Any]:
+    place = {name: where[name] for name in where if name != "mode"}
+    return {"generation_id": generation_id, **place, "amount": amount}
+
+
+def _existing(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *, mode: str, now_ms: int) -> set[_Spot]:
+    """The counters of the present windows that are there."""
+    c = counters.c
+    starts = [(window.value, window_bounds(window, now_ms)[0]) for window in Window]
+    found = sa.select(c.scope, c.scope_id, c.metric, c.window).where(
+        c.mode == mode,
+        sa.tuple_(c.scope, c.scope_id).in_([(scope.value, scope_id) for scope, scope_id in scopes]),
+        sa.tuple_(c.window, c.window_start_ms).in_(starts),
     )
+    return {(row.scope, row.scope_id, row.metric, row.window) for row in conn.execute(found)}
+
+
+def _lock_scopes(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *, mode: str, alone: bool) -> bool:
+    """Whoever makes a counter is `alone` with its scopes: no purchase that saw none may commit unseen.
+
+    Held until the transaction ends. False: nothing to lock, SQLite has one writer.
+    """
+    if conn.dialect.name == "sqlite":
+        return False
+    lock = sa.func.pg_advisory_xact_lock if alone else sa.func.pg_advisory_xact_lock_shared
+    keys = {
+        hashlib.blake2b(f"{mode} {scope} {scope_id}".encode(), digest_size=8).digest() for scope, scope_id in scopes
+    }
+    numbers = sorted(int.from_bytes(key, signed=True) for key in keys)
+    conn.execute(sa.select(*(lock(sa.literal(number, sa.BigInteger)) for number in numbers)))
+    return True
+
+
+def _take(conn: sa.Connection, where: Mapping[str, Any], amount: int, limit: int | None) -> bool:
+    """The guard and the reservation are one statement: there is no moment between them. `limit` None: no guard."""
+    statement = sa.update(counters).filter_by(**where).values(reserved=counters.c.reserved + amount)
+    if limit is not None:
+        statement = statement.where(counters.c.spent + counters.c.reserved + amount <= limit)
     return conn.execute(statement).rowcount == 1
 
 
@@ -116,31 +159,44 @@ def _read(conn: sa.Connection, limit: Limit, where: Mapping[str, Any], reset_ms:
     return Standing(limit, spent, reserved, reset_ms)
 
 
-def _ensure(
-    conn: sa.Connection, generation_id: str, limit: Limit, where: Mapping[str, Any], reset_ms: int | None
-) -> None:
-    """Make the counter from what the window already holds; open generations hold their share of it from now on.
+def _make(conn: sa.Connection, generation_id: str, limits: Sequence[Limit], *, mode: str, now_ms: int) -> None:
+    """Make counters from what their windows already hold; open generations hold their share of them from now on.
 
-    `generation_id` is the one being reserved: its row is there already, its share is not taken yet.
+    `generation_id` is the one being reserved: its row is there already, its share is not taken yet. The open ones are
+    locked before any counter: a settlement under way is waited for, and one that comes later finds its hold.
     """
-    if conn.execute(sa.select(counters.c.spent).filter_by(**where)).one_or_none() is not None:
+    if not limits:
         return
-    others = _members(limit, where, reset_ms).where(generations.c.id != generation_id).subquery()
-    spent, reserved = _sums(conn, others)
-    made = insert(conn, counters).values(**where, spent=spent, reserved=reserved).on_conflict_do_nothing()
-    if conn.execute(made).rowcount != 1 or not reserved:
-        return
-    place = [sa.literal(where[c.name]).label(c.name) for c in holds.c if c.name in where]
-    chosen = sa.select(others.c.id, *place, others.c.amount).where(others.c.open == 1, others.c.amount > 0)
-    names = ["generation_id", *(c.name for c in place), "amount"]
-    conn.execute(insert(conn, holds).from_select(names, chosen).on_conflict_do_nothing())
+    open_ids = _lock_open(conn, limits, mode=mode, but=generation_id)
+    for limit in sorted(limits, key=lambda limit: _order(_spot(limit))):
+        start_ms, reset_ms = window_bounds(limit.window, now_ms)
+        where = _place(mode, _spot(limit), start_ms)
+        members = _members(limit, where, reset_ms).subquery()
+        spent, _ = _sums(conn, members)
+        shares = sa.select(members.c.id, members.c.amount).where(members.c.id.in_(open_ids), members.c.amount > 0)
+        held = [_hold_row(row.id, where, row.amount) for row in conn.execute(shares)]
+        reserved = sum(row["amount"] for row in held)
+        made = insert(conn, counters).values(**where, spent=spent, reserved=reserved).on_conflict_do_nothing()
+        if conn.execute(made).rowcount == 1 and held:
+            conn.execute(insert(conn, holds).on_conflict_do_nothing(), held)
+
+
+def _lock_open(conn: sa.Connection, limits: Sequence[Limit], *, mode: str, but: str) -> list[str]:
+    """The open generations of these scopes, locked in one order."""
+    of_scopes = sa.or_(*(_SCOPE_COLUMNS[limit.scope] == limit.scope_id for limit in limits))
+    found = sa.select(generations.c.id).where(
+        of_scopes, generations.c.mode == mode, generations.c.status.not_in(_SETTLED), generations.c.id != but
+    )
+    return list(conn.execute(found.order_by(generations.c.id).with_for_update()).scalars())
 
 
 def _sums(conn: sa.Connection, members: sa.Subquery) -> tuple[int, int]:
-    """Spent and reserved by these generations."""
-    total = sa.func.coalesce(sa.func.sum(members.c.amount), 0)
-    spent = conn.execute(sa.select(total).where(members.c.open == 0)).scalar_one()
-    reserved = conn.execute(sa.select(total).where(members.c.open == 1)).scalar_one()
+    """Spent and reserved by these generations, at one moment."""
+
+    def total(is_open: int) -> sa.ColumnElement[int]:
+        return sa.func.coalesce(sa.func.sum(sa.case((members.c.open == is_open, members.c.amount), else_=0)), 0)
+
+    spent, reserved = conn.execute(sa.select(total(0), total(1))).one()
     return int(spent), int(reserved)
 
 
@@ -173,7 +229,7 @@ def _post(
     where: sa.ColumnElement[bool],
 ) -> None:
     mine = sa.and_(holds.c.generation_id == generation_id, where)
-    order = sa.case({"team": 0, "user": 1, "key": 2}, value=holds.c.scope)
+    order = sa.case(_SCOPE_ORDER, value=holds.c.scope)
     for row in conn.execute(
         sa.select(holds).where(mine).order_by(order, holds.c.scope_id, holds.c.metric, holds.c.window)
     ).mappings():

@@ -29,6 +29,18 @@ Work = Callable[[sa.Connection], T]
 
 _READERS = 4
 _BUSY_TIMEOUT_S = 30
+_SERVER_STATES = (
+    "08",  # connection lost or refused
+    "25006",  # read-only: a standby, before or after a failover
+    "28",  # credentials
+    "3D",  # no such database
+    "40",  # deadlock, serialization: rolled back whole
+    "53",  # no connections, memory or disk left
+    "55P03",  # a lock not had in time
+    "57",  # shutting down, starting up, cancelled
+    "58",  # I/O
+)
+"""Classes of SQLSTATE (PostgreSQL, appendix A) that say nothing against the statement."""
 
 
 class Database(Protocol):
@@ -144,12 +156,24 @@ def _translated() -> Any:
     """A database that can't be reached or written is one refusal to all above; a mistake of ours stays what it is."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, OSError) as exc:
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as exc:
+        if isinstance(exc, sa.exc.DBAPIError) and not _is_the_servers(exc):
+            raise
         raise LedgerUnavailable(
             "The gateway's database can't be used right now, so nothing was bought.",
             retry_after_s=5,
             charged="no",
         ) from exc
+
+
+def _is_the_servers(exc: sa.exc.DBAPIError) -> bool:
+    """Whether the server (or SQLite's file) is at fault, not the statement. asyncpg reports by SQLSTATE alone."""
+    if isinstance(exc.orig, sqlite3.OperationalError):
+        return exc.orig.sqlite_errorcode != sqlite3.SQLITE_ERROR
+    if isinstance(exc, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError):
+        return True
+    state = str(getattr(exc.orig, "sqlstate", None) or "")
+    return exc.connection_invalidated or state.startswith(_SERVER_STATES)
 
 
 def now_ms(conn: sa.Connection) -> int:

@@ -11,7 +11,7 @@ memory and tries again, and a restart finds the generation `sent` and holds its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,15 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.domain.answer import ProviderAnswer, StoredAnswer
-from gateway.domain.limits import Limit, Metric
+from gateway.domain.limits import Limit, Metric, ScopeKind
 from gateway.domain.pricing import PriceRule
-from gateway.storage import counters, image_index, response_cache, usage_log
+from gateway.storage import changes, counters, image_index, response_cache, usage_log
 from gateway.storage.database import insert, now_ms
 from gateway.storage.tables import UNDER_WAY, generations
 
 LEASE_MS = 60_000
 DISOWNED_MS = 15_000
+_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Intent:
     estimate_micro_usd: int
     price_rule: PriceRule
     usage: dict[str, Any]
+
+    @property
+    def scopes(self) -> list[tuple[ScopeKind, str]]:
+        team = [] if self.team_id is None else [(ScopeKind.TEAM, self.team_id)]
+        return [*team, (ScopeKind.USER, self.user_id), (ScopeKind.KEY, self.key_id)]
 
     @property
     def asked(self) -> dict[Metric, int]:
@@ -113,16 +119,18 @@ def reserve(
     rolls everything back.
     """
     now = now_ms(conn)
-    if not _insert_intent(conn, intent, lease_owner=lease_owner, now=now):
+    while not _insert_intent(conn, intent, lease_owner=lease_owner, now=now):
         found = sa.select(generations.c.id).where(
             generations.c.flight == intent.flight, generations.c.status.in_(UNDER_WAY)
         )
-        raise AlreadyUnderWay(conn.execute(found).scalar_one())
+        other = conn.execute(found).scalar_one_or_none()
+        if other is not None:  # else it ended between the two statements, and the way is free
+            raise AlreadyUnderWay(other)
     if intent.flight is not None:
         entry = response_cache.find(conn, intent.flight)
         if entry is not None and accepts(entry, now):
             raise AlreadyStored(entry)
-    counters.hold(conn, intent.id, limits, intent.asked, mode=intent.mode, now_ms=now)
+    counters.hold(conn, intent.id, limits, intent.asked, scopes=intent.scopes, mode=intent.mode, now_ms=now)
 
 
 def _insert_intent(conn: sa.Connection, intent: Intent, *, lease_owner: str, now: int) -> bool:
@@ -225,6 +233,8 @@ def publish(
     if storable:
         expires = None if ttl_ms is None else now + ttl_ms
         entry = response_cache.Entry(row["fingerprint"], answer, created_ms=now, expires_ms=expires)
+        if response_cache.find(conn, entry.fingerprint) is not None:  # memories hold what is replaced now
+            changes.record(conn, "cache", entry.fingerprint)
         response_cache.put(conn, entry, mode=row["mode"], model=row["model"], user_id=row["user_id"])
         return entry
     return None
@@ -275,14 +285,20 @@ def lose(conn: sa.Connection, generation_id: str, *, error: dict[str, Any], usag
     return True
 
 
-def renew_leases(conn: sa.Connection, lease_owner: str) -> None:
-    """One statement a process, however many purchases it has under way."""
-    conn.execute(
-        sa.update(generations)
-        .where(generations.c.lease_owner == lease_owner, generations.c.status.in_(UNDER_WAY))
-        .where(generations.c.lease_until_ms > now_ms(conn))
-        .values(lease_until_ms=now_ms(conn) + LEASE_MS)
-    )
+def renew_leases(conn: sa.Connection, lease_owner: str, generation_ids: Collection[str]) -> None:
+    """The leases of those a process has under way; a lease that ran out while nobody else took it is good again.
+
+    Only those: a generation that a process lost sight of must run out. A row locked this instant is in somebody's
+    hands and waits for the next round.
+    """
+    now = now_ms(conn)
+    g = generations.c
+    every = sorted(generation_ids)
+    for start in range(0, len(every), _CHUNK):
+        mine = sa.and_(g.id.in_(every[start : start + _CHUNK]), g.lease_owner == lease_owner, g.status.in_(UNDER_WAY))
+        free = sa.select(g.id).where(mine).with_for_update(skip_locked=True)
+        renewed = sa.update(generations).where(g.id.in_(free.scalar_subquery()), mine)
+        conn.execute(renewed.values(lease_until_ms=now + LEASE_MS))
 
 
 def disown(conn: sa.Connection, generation_id: str) -> None:
@@ -379,8 +395,9 @@ def _orphan(row: sa.RowMapping, now: int) -> Orphan:
     )
 
 
-def status_of(conn: sa.Connection, generation_id: str) -> tuple[str, dict[str, Any] | None]:
-    """Status and error of a generation."""
-    found = sa.select(generations.c.status, generations.c.error).where(generations.c.id == generation_id)
-    status, error = conn.execute(found).one()
-    return status, error
+def status_of(conn: sa.Connection, generation_id: str) -> tuple[str, dict[str, Any] | None, bool]:
+    """Status and error of a generation, and whether its order was ever sent."""
+    c = generations.c
+    found = sa.select(c.status, c.error, c.sent_ms).where(c.id == generation_id)
+    status, error, sent_ms = conn.execute(found).one()
+    return status, error, sent_ms is not None

@@ -24,10 +24,12 @@ class ImageRecord:
 
 
 def add(conn: sa.Connection, generation_id: str, stored: Iterable[StoredImage], *, now_ms: int) -> None:
-    """Record the pictures of a generation and revive their bytes."""
-    for position, image in enumerate(stored):
-        blob = insert(conn, blobs).values(sha256=image.sha256, size_bytes=image.size_bytes)
+    """Record the pictures of a generation and revive their bytes (first, and in one order: it locks them)."""
+    pictures = list(stored)
+    for sha256, size_bytes in sorted({(image.sha256, image.size_bytes) for image in pictures}):
+        blob = insert(conn, blobs).values(sha256=sha256, size_bytes=size_bytes)
         conn.execute(blob.on_conflict_do_update(index_elements=[blobs.c.sha256], set_={"dead_since_ms": None}))
+    for position, image in enumerate(pictures):
         conn.execute(
             images.insert().values(
                 id=image.id,
@@ -59,8 +61,16 @@ def _stored(row: sa.RowMapping) -> StoredImage:
     return StoredImage(**{name: row[name] for name in StoredImage.__struct_fields__})
 
 
-def remove_before(conn: sa.Connection, before_ms: int, *, now_ms: int, limit: int = 1000) -> list[str]:
-    """Remove pictures older than that, their cache entries with them. Returns the fingerprints of those entries."""
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """`generations`: how many had their pictures removed. `fingerprints`: of the entries that went with them."""
+
+    generations: int
+    fingerprints: list[str]
+
+
+def remove_before(conn: sa.Connection, before_ms: int, *, now_ms: int, limit: int = 1000) -> Removal:
+    """Remove pictures older than that, of up to `limit` generations, their cache entries with them."""
     old = (
         sa.select(images.c.generation_id)
         .where(images.c.created_ms < before_ms, images.c.removed_ms.is_(None))
@@ -70,10 +80,10 @@ def remove_before(conn: sa.Connection, before_ms: int, *, now_ms: int, limit: in
     return remove_generations(conn, list(conn.execute(old).scalars()), now_ms=now_ms)
 
 
-def remove_generations(conn: sa.Connection, generation_ids: Sequence[str], *, now_ms: int) -> list[str]:
+def remove_generations(conn: sa.Connection, generation_ids: Sequence[str], *, now_ms: int) -> Removal:
     """Remove the pictures of these generations and the entries that show them; mark bytes that nobody shows dead."""
     if not generation_ids:
-        return []
+        return Removal(0, [])
     gone = sa.delete(cache_entries).where(cache_entries.c.generation_id.in_(generation_ids))
     fingerprints = list(conn.execute(gone.returning(cache_entries.c.fingerprint)).scalars())
     removed = (
@@ -83,10 +93,12 @@ def remove_generations(conn: sa.Connection, generation_ids: Sequence[str], *, no
         .returning(images.c.sha256)
     )
     hashes = set(conn.execute(removed).scalars())
+    # a publication of equal bytes holds their row: wait for it before asking who lives
+    conn.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.in_(hashes)).order_by(blobs.c.sha256).with_for_update())
     living = sa.select(images.c.sha256).where(images.c.sha256.in_(hashes), images.c.removed_ms.is_(None))
     dead = sa.update(blobs).where(blobs.c.sha256.in_(hashes), blobs.c.sha256.not_in(living))
     conn.execute(dead.values(dead_since_ms=now_ms))
-    return fingerprints
+    return Removal(len(generation_ids), fingerprints)
 
 
 def sweep(conn: sa.Connection, delete_bytes: Callable[[str], None], *, now_ms: int, limit: int = 1000) -> int:

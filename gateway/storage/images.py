@@ -7,6 +7,7 @@ under way wait, paid and recorded, until it is back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -47,19 +48,20 @@ class LocalImageStore:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
         except OSError as exc:
             raise _failed(exc) from exc
+        finally:
+            _discard(probe)
 
     async def put(self, sha256: str, data: bytes) -> None:
         await asyncio.to_thread(self._put, sha256, data)
 
     def _put(self, sha256: str, data: bytes) -> None:
         target = self._path(sha256)
-        if target.exists():
-            return
         aside = target.with_name(f".{sha256}-{secrets.token_hex(4)}")
         try:
+            if target.exists():
+                return
             target.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:
                 file.write(data)
@@ -67,7 +69,7 @@ class LocalImageStore:
                 os.fsync(file.fileno())
             aside.replace(target)
         except OSError as exc:
-            aside.unlink(missing_ok=True)
+            _discard(aside)
             raise _failed(exc) from exc
 
     async def get(self, sha256: str) -> bytes | None:
@@ -90,6 +92,12 @@ class LocalImageStore:
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256[2:4] / sha256
+
+
+def _discard(file: Path) -> None:
+    """What is left of a write that may have failed; the failure itself is what matters."""
+    with contextlib.suppress(OSError):
+        file.unlink()
 
 
 def _failed(exc: OSError) -> StorageFailed:

@@ -1,8 +1,9 @@
 """The journal: usage rows on disk before their answers leave, in SQL soon after.
 
 One `write` a row to a file opened for appending: it survives kill -9 (the page cache belongs to the kernel), not a
-loss of power. Rows reach SQL in batches; a file is deleted once every row of it is there. After a crash whatever
-files are left are read again from their start: rows carry their id, so a second time is no harm.
+loss of power. Rows reach SQL in batches; a full file gives way to the next, and is deleted once every row of it is
+there. After a crash whatever files are left are read again from their start: rows carry their id, so a second time is
+no harm.
 
 SQL gone: files grow until it is back. Disk full: `append` raises StorageFailed, and the answer does not leave.
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +30,7 @@ _PAUSE_S = 0.2
 _PAUSE_AFTER_FAILURE_S = 1.0
 
 _encode = msgspec.json.Encoder().encode
+_decode_lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 _log = structlog.get_logger(__name__)
 
 Deliver = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
@@ -38,6 +42,20 @@ class LagGauge(Protocol):
     def set(self, value: float) -> None: ...
 
 
+@dataclass(eq=False, slots=True)
+class _Segment:
+    """A file of the journal: how many bytes of it are whole rows, and how many of those are delivered."""
+
+    path: Path
+    fd: int
+    written: int = 0
+    delivered: int = 0
+
+    def remove(self) -> None:
+        os.close(self.fd)
+        self.path.unlink(missing_ok=True)
+
+
 class Journal:
     """Appends on the event loop, delivers in a task. One process a folder."""
 
@@ -47,11 +65,8 @@ class Journal:
         self._lag = lag
         folder.mkdir(parents=True, exist_ok=True)
         self._left_over = sorted(folder.glob("*.jsonl"))
-        self._number = int(self._left_over[-1].stem) if self._left_over else 0
-        self._fd = -1
-        self._path = folder
-        self._written = 0
-        self._delivered = 0
+        self._number = max((int(path.stem) for path in folder.glob("[0-9]*.*")), default=0)
+        self._segments: deque[_Segment] = deque()
         self._waiting = 0
         self._delivering = asyncio.Lock()
         self._open_segment()
@@ -60,19 +75,28 @@ class Journal:
         """Put a row on disk. Raises StorageFailed, and then nothing of the row is there."""
         line = _encode(row) + b"\n"
         try:
-            count = os.write(self._fd, line)
-            if count != len(line):
-                os.ftruncate(self._fd, self._written)
-                raise OSError(f"{count} of {len(line)} bytes written")
+            self._write(line)
         except OSError as exc:
             raise StorageFailed(
                 f"The gateway can't record this call ({exc.strerror or exc}), so it was not served.",
                 retry_after_s=5,
                 charged="no",
             ) from exc
-        self._written += len(line)
         self._waiting += 1
         self._lag.set(self._waiting)
+
+    def _write(self, line: bytes) -> None:
+        if not self._segments:
+            raise OSError("the journal is closed")
+        segment = self._segments[-1]
+        count = os.write(segment.fd, line)
+        if count != len(line):
+            os.ftruncate(segment.fd, segment.written)
+            raise OSError(f"{count} of {len(line)} bytes written")
+        segment.written += len(line)
+        if segment.written >= _SEGMENT_BYTES:
+            with contextlib.suppress(OSError):  # then this one grows on
+                self._open_segment()
 
     async def recover(self) -> int:
         """Deliver what an earlier process left. Returns the number of rows."""
@@ -97,46 +121,67 @@ class Journal:
             try:
                 await self.flush()
                 await asyncio.sleep(_PAUSE_S)
-            except (DarkroomError, OSError) as exc:
-                _log.warning("journal_waits", rows=self._waiting, reason=str(exc))
+            except Exception as exc:  # noqa: BLE001  (whatever SQL says, later rows are owed their turn)
+                _log.warning("journal_waits", rows=self._waiting, reason=str(exc), exc_info=_unexpected(exc))
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     async def flush(self) -> None:
-        """Deliver every row appended before this call."""
+        """Deliver every row appended before this call; those that come meanwhile are for the next."""
         async with self._delivering:
-            while self._delivered < self._written:
-                await self._deliver_batch()
-            if self._written > _SEGMENT_BYTES:
-                done = self._path
-                self._open_segment()
-                done.unlink()
+            if not self._segments:
+                return
+            last = self._segments[-1]
+            target = last.written
+            while (first := self._segments[0]) is not last:
+                await self._deliver_up_to(first, first.written)
+                self._segments.popleft().remove()
+            await self._deliver_up_to(last, target)
 
-    async def _deliver_batch(self) -> None:
-        size = min(self._written - self._delivered, _BATCH_BYTES)
-        data = _whole_lines(os.pread(self._fd, size, self._delivered))
-        rows = _rows(data)
-        await self._deliver(rows)
-        self._delivered += len(data)
-        self._waiting -= len(rows)
-        self._lag.set(self._waiting)
+    async def _deliver_up_to(self, segment: _Segment, target: int) -> None:
+        while segment.delivered < target:
+            data = _read_lines(segment, target)
+            rows = _rows(data)
+            await self._deliver(rows)
+            segment.delivered += len(data)
+            self._waiting -= len(rows)
+            self._lag.set(self._waiting)
 
     async def close(self) -> None:
         """Deliver what can be delivered; the rest waits in its file for the next start."""
         try:
             await self.flush()
-        except (DarkroomError, OSError) as exc:
-            _log.warning("journal_left_over", rows=self._waiting, reason=str(exc))
-        else:
-            self._path.unlink(missing_ok=True)
-        os.close(self._fd)
+        except Exception as exc:  # noqa: BLE001  (whatever SQL says, what is open is closed)
+            _log.warning("journal_left_over", rows=self._waiting, reason=str(exc), exc_info=_unexpected(exc))
+        for segment in self._segments:
+            if segment.delivered == segment.written:
+                segment.remove()
+            else:
+                os.close(segment.fd)
+        self._segments.clear()
 
     def _open_segment(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        path = self._folder / f"{self._number + 1:08}.jsonl"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
         self._number += 1
-        self._path = self._folder / f"{self._number:08}.jsonl"
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
-        self._written = self._delivered = 0
+        self._segments.append(_Segment(path, fd))
+
+
+def _unexpected(exc: Exception) -> Exception | None:
+    """What deserves its traceback in the log."""
+    return None if isinstance(exc, DarkroomError | OSError) else exc
+
+
+def _read_lines(segment: _Segment, target: int) -> bytes:
+    """The next whole lines up to `target`, a batch of them, at least one."""
+    left = target - segment.delivered
+    size = _BATCH_BYTES
+    while True:
+        data = _whole_lines(os.pread(segment.fd, min(size, left), segment.delivered))
+        if data:
+            return data
+        if size >= left:
+            raise OSError(f"{segment.path} lost its end")
+        size *= 2
 
 
 def _whole_lines(data: bytes) -> bytes:
@@ -145,8 +190,14 @@ def _whole_lines(data: bytes) -> bytes:
 
 def _rows(data: bytes) -> list[dict[str, Any]]:
     """The rows of whole, readable lines. A torn last line was never acknowledged: its answer had not left."""
-    rows = []
-    for line in _whole_lines(data).splitlines():
-        with contextlib.suppress(msgspec.MsgspecError):
-            rows.append(msgspec.json.decode(line))
-    return rows
+    lines = _whole_lines(data)
+    try:
+        return _decode_lines(lines)
+    except msgspec.MsgspecError:
+        return [row for line in lines.splitlines() for row in _readable(line)]
+
+
+def _readable(line: bytes) -> list[dict[str, Any]]:
+    with contextlib.suppress(msgspec.MsgspecError):
+        return _decode_lines(line)
+    return []

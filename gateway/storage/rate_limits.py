@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.domain.caller import Caller
-from gateway.domain.limits import SECONDS, Limit, Metric, gcra, refusal, window_bounds
+from gateway.domain.limits import SECONDS, Limit, gcra, refusal, window_bounds
 
 _Key = tuple[str, str, str, str]
 _NS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class RateState:
+class RateState(msgspec.Struct, frozen=True):
     """A limit of requests after this call, for the `RateLimit` headers."""
 
     limit: Limit
@@ -38,18 +38,18 @@ class MemoryRateLimits:
     def missing(self, caller: Caller, now_ms: int) -> list[tuple[Limit, int]]:
         """Limits whose count of the present window is not in memory, each with the window's start."""
         found = []
-        for limit in caller.limits:
-            if limit.metric is Metric.REQUESTS and not limit.is_rate:
+        for limit in caller.request_limits:
+            if not limit.is_rate:
                 start_ms, _ = window_bounds(limit.window, now_ms)
                 held = self._counts.get(_key(caller, limit))
-                if held is None or held[0] != start_ms:
+                if held is None or held[0] < start_ms:
                     found.append((limit, start_ms))
         return found
 
     def load(self, caller: Caller, limit: Limit, start_ms: int, calls: int) -> None:
         """Set a count, unless someone else loaded it in the meantime and counted on."""
         held = self._counts.get(_key(caller, limit))
-        if held is None or held[0] != start_ms:
+        if held is None or held[0] < start_ms:
             self._counts[_key(caller, limit)] = (start_ms, calls)
 
     def take(self, caller: Caller, *, now_ns: int, now_ms: int) -> Sequence[RateState]:
@@ -60,9 +60,7 @@ class MemoryRateLimits:
         states: list[RateState] = []
         tats: list[tuple[_Key, int]] = []
         counts: list[tuple[_Key, tuple[int, int]]] = []
-        for limit in caller.limits:
-            if limit.metric is not Metric.REQUESTS:
-                continue
+        for limit in caller.request_limits:
             key = _key(caller, limit)
             if limit.is_rate:
                 period_s = SECONDS[limit.window]
@@ -73,8 +71,8 @@ class MemoryRateLimits:
                 tats.append((key, rate.tat_ns))
                 states.append(RateState(limit, rate.left, -(-rate.reset_ns // _NS)))
             else:
-                start_ms, end_ms = window_bounds(limit.window, now_ms)
-                used = self._counts[key][1]
+                _, end_ms = window_bounds(limit.window, now_ms)
+                start_ms, used = self._counts[key]  # of a call that came late the newer window, if it has begun
                 if used >= limit.amount:
                     raise refusal(limit, asked=1, left=0, reset_ms=end_ms, now_ms=now_ms)
                 counts.append((key, (start_ms, used + 1)))
@@ -89,9 +87,7 @@ class MemoryRateLimits:
     def look(self, caller: Caller, *, now_ns: int, now_ms: int) -> list[RateState]:
         """What is left of each limit of requests; nothing is taken. Counts not loaded are left out."""
         states = []
-        for limit in caller.limits:
-            if limit.metric is not Metric.REQUESTS:
-                continue
+        for limit in caller.request_limits:
             key = _key(caller, limit)
             if limit.is_rate:
                 period_s = SECONDS[limit.window]

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from gateway.domain.answer import StoredAnswer
 from gateway.storage import image_index
 from gateway.storage.database import insert
+from gateway.storage.image_index import Removal
 from gateway.storage.tables import cache_entries
 
 _decode = msgspec.json.Decoder(StoredAnswer).decode
@@ -80,8 +81,8 @@ class PurgeFilter:
         return found
 
 
-def purge(conn: sa.Connection, chosen: PurgeFilter, *, now_ms: int, limit: int = 1000) -> list[str]:
-    """Delete up to `limit` entries and their pictures. Returns their fingerprints; none when all are gone."""
+def purge(conn: sa.Connection, chosen: PurgeFilter, *, now_ms: int, limit: int = 1000) -> Removal:
+    """Delete up to `limit` entries and their pictures; none when all are gone."""
     found = sa.select(cache_entries.c.generation_id).where(*chosen.conditions()).limit(limit)
     return image_index.remove_generations(conn, list(conn.execute(found).scalars()), now_ms=now_ms)
 

@@ -281,7 +281,7 @@ usage_hourly = sa.Table(
     _text("model", primary_key=True),
     _text("provider", primary_key=True),
     _big("requests"),
-    _big("counted"),  # those that count against limits of requests: all but 429s
+    _big("counted"),  # those that count against limits of requests: all but those a limit refused
     _big("hits"),
     _big("joined"),
     _big("generations"),

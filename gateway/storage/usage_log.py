@@ -6,12 +6,14 @@ transaction. SQL gone: rows wait in the journal.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
+from gateway.errors import BudgetExhausted
 from gateway.storage.database import insert
 from gateway.storage.tables import usage_hourly, usage_log
 
@@ -21,28 +23,64 @@ SUMS = (
     "requests", "counted", "hits", "joined", "generations", "images", "errors", "cost_micro_usd", "saved_micro_usd",
 )  # fmt: skip
 _COLUMNS = tuple(column.name for column in usage_log.columns)
+_COUNTED = (*DIMENSIONS, "outcome", "status", "code", "images", "cost_micro_usd", "saved_micro_usd")
 _CHUNK = 500
+_FIND = "SELECT id FROM usage_log WHERE id IN (SELECT value FROM json_each(?))"
+_INSERT = f"INSERT INTO usage_log ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  (names of ours)
 
 
 def add(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert the rows that are not there yet, and add those to the totals. Returns how many were new."""
-    unique = {row["id"]: {name: row.get(name) for name in _COLUMNS} for row in rows}
-    fresh: set[str] = set()
-    every = list(unique.values())
-    for start in range(0, len(every), _CHUNK):
-        statement = insert(conn, usage_log).on_conflict_do_nothing().returning(usage_log.c.id)
-        fresh.update(conn.execute(statement, every[start : start + _CHUNK]).scalars())
+    unique = {row["id"]: row for row in rows}
+    insert_new = _insert_new_sqlite if conn.dialect.name == "sqlite" else _insert_new
+    fresh = insert_new(conn, unique)
     _add_to_totals(conn, [unique[row_id] for row_id in fresh])
     return len(fresh)
 
 
+def _insert_new(conn: sa.Connection, rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Insert rows by id; returns the ids that were not there."""
+    fresh: set[str] = set()
+    every = [{name: row.get(name) for name in _COLUMNS} for row in rows.values()]
+    for start in range(0, len(every), _CHUNK):
+        statement = insert(conn, usage_log).on_conflict_do_nothing().returning(usage_log.c.id)
+        fresh.update(conn.execute(statement, every[start : start + _CHUNK]).scalars())
+    return fresh
+
+
+def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The same at a third of the CPU: the driver's own `executemany`, which returns nothing.
+
+    To look first is exact here: a transaction that writes is the only one.
+    """
+    there = conn.exec_driver_sql(_FIND, (msgspec.json.encode(list(rows)).decode(),)).scalars()
+    fresh = rows.keys() - set(there)
+    if fresh:
+        conn.exec_driver_sql(_INSERT, [_values(rows[row_id]) for row_id in fresh])
+    return fresh
+
+
+def _values(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    *values, tags, labels = map(row.get, _COLUMNS)
+    return (*values, _json(tags), _json(labels))
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
 def _add_to_totals(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows that count alike are many in a batch: each kind is worked out once."""
+    alike = Counter(
+        (row["at_ms"] - row["at_ms"] % HOUR_MS, row.get("generation_id") is not None, *map(row.get, _COUNTED))
+        for row in rows
+    )
     totals: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(SUMS))
-    for row in rows:
-        place = (row["at_ms"] - row["at_ms"] % HOUR_MS, *(row[name] or "" for name in DIMENSIONS))
-        total = totals[place]
+    for (hour_ms, generated, *fields), count in alike.items():
+        row = dict(zip(_COUNTED, fields, strict=True), generation_id="any" if generated else None)
+        total = totals[hour_ms, *(row[name] or "" for name in DIMENSIONS)]
         for index, amount in enumerate(measures(row)):
-            total[index] += amount
+            total[index] += amount * count
     if not totals:
         return
     statement = insert(conn, usage_hourly)
@@ -59,7 +97,7 @@ def measures(row: Mapping[str, Any]) -> tuple[int, ...]:
     outcome, status = row["outcome"], row["status"]
     return (
         1,
-        int(status != 429),
+        int(status != 429 and row["code"] != BudgetExhausted.code),
         int(outcome == "hit"),
         int(outcome == "joined"),
         int(row["generation_id"] is not None and outcome in {"bought", "failed"}),

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from gateway.errors import BudgetExhausted
 from gateway.storage.tables import usage_hourly, usage_log
 from gateway.storage.usage_log import HOUR_MS, SUMS
 
@@ -99,7 +100,7 @@ def _row_source() -> tuple[sa.Table, sa.ColumnElement[int], list[Any]]:
     bought = sa.and_(c.generation_id.is_not(None), c.outcome.in_(("bought", "failed")))
     sums = {
         "requests": sa.func.count(),
-        "counted": count(c.status != 429),
+        "counted": count(sa.and_(c.status != 429, c.code.is_distinct_from(BudgetExhausted.code))),
         "hits": count(c.outcome == "hit"),
         "joined": count(c.outcome == "joined"),
         "generations": count(bought),

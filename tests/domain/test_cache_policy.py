@@ -19,6 +19,7 @@ from gateway.domain.cache_policy import Directives, parse_directives, plan
         ("max-age=soon", Directives(max_age_s=0)),
         ("max-age=-1", Directives(max_age_s=0)),
         ("max-age=99999999999999999999", Directives(max_age_s=2**31)),
+        ("max-age=" + "9" * 5000, Directives(max_age_s=2**31)),
         ('ext="a, no-store", no-cache', Directives(no_cache=True)),
     ],
 )

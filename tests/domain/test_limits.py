@@ -156,21 +156,21 @@ def test_concurrency_alone_has_no_window(metric: Metric, window: Window):
 
 
 @pytest.mark.parametrize(
-    ("metric", "window", "kind", "should_retry"),
+    ("metric", "window", "reset_s", "kind", "should_retry"),
     [
-        (Metric.REQUESTS, Window.MINUTE, RateLimitExceeded, None),
-        (Metric.REQUESTS, Window.HOUR, RateLimitExceeded, None),
-        (Metric.CONCURRENCY, Window.NONE, RateLimitExceeded, None),
-        (Metric.IMAGES, Window.DAY, QuotaExceeded, False),
-        (Metric.COST_USD, Window.MONTH, QuotaExceeded, False),
-        (Metric.COST_USD, Window.TOTAL, BudgetExhausted, False),
+        (Metric.REQUESTS, Window.MINUTE, 30, RateLimitExceeded, None),
+        (Metric.REQUESTS, Window.HOUR, 90, RateLimitExceeded, False),
+        (Metric.CONCURRENCY, Window.NONE, None, RateLimitExceeded, None),
+        (Metric.IMAGES, Window.DAY, 60, QuotaExceeded, None),
+        (Metric.COST_USD, Window.MONTH, 61, QuotaExceeded, False),
+        (Metric.COST_USD, Window.TOTAL, None, BudgetExhausted, False),
     ],
 )
 def test_a_refusal_is_of_the_kind_that_says_what_waiting_does(
-    metric: Metric, window: Window, kind: type[LimitExceeded], should_retry: bool | None
+    metric: Metric, window: Window, reset_s: int | None, kind: type[LimitExceeded], should_retry: bool | None
 ):
     limit = Limit(ScopeKind.USER, "user_1", metric, window, 10)
-    reset_ms = None if window in {Window.TOTAL, Window.NONE} else 90_000
+    reset_ms = None if reset_s is None else reset_s * 1000
     refused = refusal(limit, asked=1, left=0, reset_ms=reset_ms, now_ms=0)
     assert type(refused) is kind
     assert refused.should_retry is should_retry

@@ -157,7 +157,13 @@ async def test_bad_input_is_told_what_was_wrong_and_buys_nothing(
 
 async def test_unknown_keys_are_ignored_and_not_passed_on(both: tuple[Gateway, FakeProvider]) -> None:
     gateway, fake = both
-    extra = {"enable_safety_checker": True, "quality": "hd", "sync_mode": 1, "user": "end-user", "style": None}
+    extra: dict[str, Any] = {
+        "enable_safety_checker": True,
+        "quality": "hd",
+        "sync_mode": 1,
+        "user": "end-user",
+        "style": None,
+    }
     assert (await gateway.generate(await gateway.new_key(), seed=1, **extra)).status_code == 200
     assert not set(extra) & set(fake.bill[0]["body"])
 

@@ -87,7 +87,7 @@ class Gateway:
     ) -> httpx.Response:
         sent = {"Authorization": f"Bearer {key}", **(headers or {})}
         raw = {"content": body} if isinstance(body, bytes) else {"json": body}
-        return await self.http.post(f"{self.base_url}{path}", headers=sent, **raw)  # type: ignore[arg-type]
+        return await self.http.post(f"{self.base_url}{path}", headers=sent, **raw)
 
     async def get(self, path: str, key: str | None = None, **headers: str) -> httpx.Response:
         url = path if path.startswith("http") else self.base_url + path

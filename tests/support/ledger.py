@@ -90,7 +90,13 @@ def limit(
 
 
 def stored_image(sha256: str = "aa" * 32, **changes: Any) -> StoredImage:
-    values = {"extension": "jpg", "content_type": "image/jpeg", "width": 64, "height": 64, "size_bytes": 100}
+    values: dict[str, Any] = {
+        "extension": "jpg",
+        "content_type": "image/jpeg",
+        "width": 64,
+        "height": 64,
+        "size_bytes": 100,
+    }
     return StoredImage(id=new_id("img"), sha256=sha256, **(values | changes))
 
 

@@ -1,0 +1,177 @@
+"""One door to SQL: addresses, transactions, and a server that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+from gateway.errors import ConfigurationError, LedgerUnavailable
+from gateway.storage import tables
+from gateway.storage.database import Database, database_url, now_ms, open_database
+from tests.support.ports import free_port
+from tests.support.postgres import PostgresServer, running_postgres
+
+TEAM = {"id": "team_1", "name": "Search", "labels": {}, "created_ms": 1}
+
+
+def insert(conn: sa.Connection, **changes) -> None:
+    conn.execute(tables.teams.insert().values(TEAM | changes))
+
+
+async def count(database: Database) -> int:
+    found = sa.select(sa.func.count()).select_from(tables.teams)
+    return await database.read(lambda conn: int(conn.execute(found).scalar_one()))
+
+
+def test_no_address_is_sqlite_in_the_data_folder(tmp_path: Path):
+    url = database_url(None, tmp_path)
+    assert (url.drivername, url.database) == ("sqlite", str(tmp_path / "darkroom.db"))
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
+def test_every_way_to_write_postgresql_is_understood(scheme: str, tmp_path: Path):
+    url = database_url(f"{scheme}://u:p%40ss@db.test:6432/darkroom?application_name=x", tmp_path)
+    assert url.drivername == "postgresql+asyncpg"
+    assert (url.username, url.password, url.host, url.port, url.database) == ("u", "p@ss", "db.test", 6432, "darkroom")
+    assert dict(url.query) == {"application_name": "x"}
+
+
+def test_sslmode_of_libpq_becomes_ssl_of_asyncpg(tmp_path: Path):
+    url = database_url("postgres://u@db.test/darkroom?sslmode=verify-full", tmp_path)
+    assert dict(url.query) == {"ssl": "verify-full"}
+
+
+def test_a_sqlite_address_stays_as_it_is(tmp_path: Path):
+    assert database_url("sqlite:////tmp/x.db", tmp_path) == make_url("sqlite:////tmp/x.db")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("no url", "is not a URL"), ("mysql://u:secret@h/db", "mysql is not supported")]
+)
+def test_an_address_that_cannot_be_used_is_refused_without_showing_the_password(text: str, said: str, tmp_path: Path):
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        database_url(text, tmp_path)
+    assert "secret" not in refused.value.message
+
+
+async def test_work_that_raises_leaves_nothing(database: Database):
+    def work(conn: sa.Connection) -> None:
+        insert(conn)
+        raise KeyError("in the middle")
+
+    with pytest.raises(KeyError):
+        await database.write(work)
+    assert await count(database) == 0
+
+
+async def test_a_mistake_in_a_statement_stays_a_mistake_and_the_next_work_is_fine(database: Database):
+    with pytest.raises(sa.exc.DBAPIError):
+        await database.write(lambda conn: conn.exec_driver_sql("SELECT nonsense FROM teams"))
+    await database.write(insert)
+    with pytest.raises(sa.exc.IntegrityError):
+        await database.write(insert)
+    assert await count(database) == 1
+
+
+async def test_readers_see_what_is_committed_and_nothing_else(database: Database):
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+
+    def work(conn: sa.Connection) -> None:
+        insert(conn)
+        if conn.dialect.name == "sqlite":  # in a thread of its own, so another may read meanwhile
+            seen.append(asyncio.run_coroutine_threadsafe(count(database), loop).result(10))
+        insert(conn, id="team_2")
+
+    if database.url.get_backend_name() == "sqlite":
+        await database.write(work)
+    else:
+        await asyncio.gather(database.write(work), *(_note(seen, database) for _ in range(20)))
+    assert set(seen) <= {0, 2}
+    assert await count(database) == 2
+
+
+async def _note(seen: list[int], database: Database) -> None:
+    seen.append(await count(database))
+
+
+async def test_writers_at_once_lose_nothing(database: Database):
+    await database.write(insert)
+    add = sa.update(tables.teams).values(created_ms=tables.teams.c.created_ms + 1)
+    await asyncio.gather(*(database.write(lambda conn: conn.execute(add)) for _ in range(100)))
+    found = sa.select(tables.teams.c.created_ms)
+    assert await database.read(lambda conn: conn.execute(found).scalar_one()) == 101
+
+
+async def test_the_databases_clock_gives_milliseconds_that_do_not_go_back(database: Database):
+    times = [await database.read(now_ms) for _ in range(5)]
+    assert times == sorted(times)
+    assert all(type(at) is int and at > 1_700_000_000_000 for at in times)
+
+
+async def test_json_keeps_nul_and_large_integers(database: Database):
+    labels = {"nul": "a\u0000b", "large": 2**60, "emoji": "🖼"}
+    await database.write(lambda conn: insert(conn, labels=labels))
+    found = sa.select(tables.teams.c.labels)
+    assert await database.read(lambda conn: conn.execute(found).scalar_one()) == labels
+
+
+async def test_a_postgresql_that_cannot_be_reached_is_one_refusal():
+    database = open_database(URL.create("postgresql+asyncpg", "u", host="127.0.0.1", port=free_port(), database="x"))
+    for call in (database.read, database.write):
+        with pytest.raises(LedgerUnavailable) as refused:
+            await call(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        assert (refused.value.charged, refused.value.retry_after_s) == ("no", 5)
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_terminate_backend(pg_backend_pid())",
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53100'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25006'; END $$",
+    ],
+    ids=["connection lost", "deadlock", "disk full", "read-only"],
+)
+async def test_whatever_is_the_servers_fault_is_the_same_refusal(postgres: PostgresServer, statement: str):
+    database = open_database(postgres.url("postgres"))
+    with pytest.raises(LedgerUnavailable):
+        await database.write(lambda conn: conn.exec_driver_sql(statement))
+    assert await database.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one()) == 1
+    await database.close()
+
+
+def test_a_server_that_dies_in_a_transaction_is_a_refusal_and_the_next_finds_it_back():
+    with running_postgres() as server:
+
+        async def scenario() -> None:
+            database = open_database(server.url("postgres"))
+
+            def work(conn: sa.Connection) -> None:
+                conn.exec_driver_sql("CREATE TABLE t (i int)")
+                server.stop()
+                conn.exec_driver_sql("INSERT INTO t VALUES (1)")
+
+            with pytest.raises(LedgerUnavailable):
+                await database.write(work)
+            with pytest.raises(LedgerUnavailable):
+                await database.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+            server.start()
+            look = "SELECT count(*) FROM pg_tables WHERE tablename = 't'"
+            assert await database.read(lambda conn: conn.exec_driver_sql(look).scalar_one()) == 0
+            await database.close()
+
+        asyncio.run(scenario())
+
+
+async def test_a_sqlite_file_that_cannot_be_opened_is_the_same_refusal(tmp_path: Path):
+    database = open_database(URL.create("sqlite", database=str(tmp_path / "nowhere" / "x.db")))
+    with pytest.raises(LedgerUnavailable):
+        await database.write(lambda conn: conn.exec_driver_sql("SELECT 1"))
+    await database.close()
