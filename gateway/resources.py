@@ -208,6 +208,7 @@ class _Builder:
             self._metrics,
             process_id=self._process_id,
             keep_prompt=_keeper(settings.privacy.store_prompts, self._secrets[0]),
+            keep_words=str if settings.privacy.store_prompts == "full" else _not_kept,
         )
         self._recovery = Recovery(
             self._database,
@@ -362,6 +363,10 @@ def _delivery(database: Database) -> Callable[[Sequence[dict[str, Any]]], Awaita
         await database.write(lambda conn: usage_log.add(conn, rows))
 
     return deliver
+
+
+def _not_kept(_words: str) -> str:
+    return "(not kept: privacy.store_prompts)"
 
 
 def _keeper(how: str, pepper: bytes) -> Callable[[ImageRequest], dict[str, Any]]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.domain.limits import SECONDS
+from gateway.domain.limits import SECONDS, Window
 from gateway.domain.pricing import usd
 from gateway.resources import Call, Delivery, RateState
 
 Header = tuple[bytes, bytes]
 
 _DAY_S = 86_400
-_WINDOW_S = {
-    **{window.value: seconds for window, seconds in SECONDS.items()},
-    "day": _DAY_S,
-    "month": 30 * _DAY_S,
+_WINDOW = {
+    **{window: f";w={seconds}" for window, seconds in SECONDS.items()},
+    Window.DAY: f";w={_DAY_S}",
+    Window.MONTH: f";w={30 * _DAY_S}",
+    Window.TOTAL: "",
+    Window.NONE: "",
 }
 
 
@@ -32,16 +34,13 @@ def call_headers(call: Call) -> list[Header]:
 
 def rate_headers(rates: Sequence[RateState]) -> list[Header]:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10)."""
-    left = ", ".join(
-        f'"{state.limit.name}";r={state.left}' + (f";t={state.reset_s}" if state.reset_s is not None else "")
-        for state in rates
-    )
-    policy = ", ".join(
-        f'"{state.limit.name}";q={state.limit.amount}'
-        + (f";w={_WINDOW_S[state.limit.window]}" if state.limit.window in _WINDOW_S else "")
-        for state in rates
-    )
-    return [(b"ratelimit", left.encode()), (b"ratelimit-policy", policy.encode())]
+    left, policy = [], []
+    for state in rates:
+        limit = state.limit
+        resets = "" if state.reset_s is None else f";t={state.reset_s}"
+        left.append(f'"{limit.name}";r={state.left}{resets}')
+        policy.append(f'"{limit.name}";q={limit.amount}{_WINDOW[limit.window]}')
+    return [(b"ratelimit", ", ".join(left).encode()), (b"ratelimit-policy", ", ".join(policy).encode())]
 
 
 def delivery_headers(call: Call, delivery: Delivery) -> list[Header]:

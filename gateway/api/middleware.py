@@ -24,32 +24,29 @@ class BodyLimit:
             await self._refuse(scope, receive, send)
             return
         received = 0
-        started = False
+        refused = False
 
         async def counted() -> Message:
+            """What is too much is not handed on: the application reads that the client has gone."""
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise _TooLarge
-            return message
+            return message if received <= self._max_bytes else {"type": "http.disconnect"}
 
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, counted, noted)
-        except _TooLarge:
-            if not started:
+        async def answered(message: Message) -> None:
+            """What the application makes of a body cut off is replaced by the refusal."""
+            nonlocal refused
+            if received <= self._max_bytes:
+                await send(message)
+            elif not refused:
+                refused = True
                 await self._refuse(scope, receive, send)
+
+        await self._app(scope, counted, answered)
+        if received > self._max_bytes and not refused:
+            await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         said = f"The body is larger than {self._max_bytes} bytes (server.max_body_bytes)."
         response = error_response(BodyTooLarge(said), path=scope["path"])
         await response(scope, receive, send)
-
-
-class _TooLarge(Exception):
-    """The body grew past the limit."""

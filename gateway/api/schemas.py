@@ -6,6 +6,7 @@ Money is a decimal string of dollars. Times are ISO 8601 in answers, ISO 8601 or
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
@@ -22,6 +23,7 @@ from gateway.domain.api_key import Mode
 from gateway.domain.limits import Limit, Metric, Window
 
 T = TypeVar("T")
+_UNIX_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that ISO 8601's four digits can say
 
 
@@ -36,6 +38,8 @@ def parse_moment(value: Any) -> int:
 def _seconds(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
+    if isinstance(value, str) and _UNIX_SECONDS.fullmatch(value):  # as a query string has it
+        return float(value)
     try:
         moment = dt.datetime.fromisoformat(value)
     except (TypeError, ValueError):

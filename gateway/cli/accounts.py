@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.client import admin_client, fail, given
+from gateway.cli.client import admin_client, fail, given, in_path
 from gateway.cli.output import AsJson, show_items, show_json, show_record
 
 team = typer.Typer(no_args_is_help=True, help="Teams.")
@@ -34,12 +34,12 @@ def _commands(app: typer.Typer, kind: str) -> None:
     @app.command("get")
     def get(ctx: typer.Context, id: str, as_json: AsJson = False) -> None:
         """Show one."""
-        _show(admin_client(ctx).get(f"/admin/v1/{kind}s/{id}"), as_json=as_json)
+        _show(admin_client(ctx).get(f"/admin/v1/{kind}s/{in_path(id)}"), as_json=as_json)
 
     @app.command("delete")
     def delete(ctx: typer.Context, id: str) -> None:
         """Delete one; its history stays."""
-        admin_client(ctx).send("DELETE", f"/admin/v1/{kind}s/{id}")
+        admin_client(ctx).send("DELETE", f"/admin/v1/{kind}s/{in_path(id)}")
         typer.echo(f"Deleted {id}.")
 
 
@@ -65,7 +65,7 @@ def update_team(
     ctx: typer.Context, *, id: str, name: Name = None, label: Labels = None, as_json: AsJson = False
 ) -> None:
     """Change what is given."""
-    _send(ctx, "PATCH", f"teams/{id}", {"name": name, "labels": _labels(label)}, as_json=as_json)
+    _send(ctx, "PATCH", f"teams/{in_path(id)}", {"name": name, "labels": _labels(label)}, as_json=as_json)
 
 
 @user.command("create")
@@ -106,7 +106,7 @@ def update_user(
     for field in ("email", "team_id"):
         if body.get(field) == "":
             body[field] = None
-    _show(admin_client(ctx).send("PATCH", f"/admin/v1/users/{id}", body), as_json=as_json)
+    _show(admin_client(ctx).send("PATCH", f"/admin/v1/users/{in_path(id)}", body), as_json=as_json)
 
 
 @key.command("create")
@@ -154,7 +154,7 @@ def update_key(
 ) -> None:
     """Change what is given."""
     body = {"name": name, "expires_at": expires_at, "models": model or None, "disabled": disabled}
-    _send(ctx, "PATCH", f"keys/{id}", {**body, "labels": _labels(label)}, as_json=as_json)
+    _send(ctx, "PATCH", f"keys/{in_path(id)}", {**body, "labels": _labels(label)}, as_json=as_json)
 
 
 @key.command("rotate")
@@ -165,7 +165,7 @@ def rotate_key(
     as_json: AsJson = False,
 ) -> None:
     """Make a new key like this one, and let this one run out. The new key is shown now and never again."""
-    _send(ctx, "POST", f"keys/{id}/rotate", {"overlap_s": overlap_s}, as_json=as_json)
+    _send(ctx, "POST", f"keys/{in_path(id)}/rotate", {"overlap_s": overlap_s}, as_json=as_json)
 
 
 def _send(ctx: typer.Context, method: str, path: str, body: dict[str, Any], *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -55,6 +56,11 @@ class Client:
             if cursor is None:
                 break
         return items
+
+
+def in_path(text: str) -> str:
+    """An id as one part of a path, whatever was typed."""
+    return quote(text, safe="")
 
 
 def admin_client(ctx: typer.Context) -> Client:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.client import Client, admin_client, fail
+from gateway.cli.client import Client, admin_client, fail, in_path
 from gateway.cli.output import AsJson, show_items
 
 limit = typer.Typer(no_args_is_help=True, help="Limits of a team, a user or a key.")
@@ -71,7 +71,7 @@ def _path(team: str | None, user: str | None, key: str | None) -> str:
     if len(given) != 1:
         fail("Say whose limits: one of --team TEAM_ID, --user USER_ID, --key KEY_ID.")
     kind, scope_id = given[0]
-    return f"/admin/v1/{kind}/{scope_id}/limits"
+    return f"/admin/v1/{kind}/{in_path(scope_id)}/limits"
 
 
 def _others(client: Client, path: str, metric: str, window: str | None) -> list[dict[str, Any]]:

@@ -124,8 +124,9 @@ async def _post(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> dic
 
 
 def _read(file: Path) -> list[Line]:
-    """Every line that is not blank. One that is not a request ends the command, before anything is bought."""
+    """Every line that is not blank, equal ones once. One that can't be warmed ends the command; nothing is bought."""
     lines, failures = [], []
+    seen: set[str] = set()
     for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if text.strip():
             try:
@@ -133,10 +134,13 @@ def _read(file: Path) -> list[Line]:
             except ValueError as exc:
                 failures.append(Failure(number, f"not JSON: {exc}"))
             else:
-                if isinstance(body, dict):
-                    lines.append(Line(number, body))
-                else:
+                if not isinstance(body, dict):
                     failures.append(Failure(number, "not a JSON object"))
+                elif "seed" not in body:
+                    failures.append(Failure(number, "has no seed, so the cache would not keep it; give it one"))
+                elif text.strip() not in seen:
+                    seen.add(text.strip())
+                    lines.append(Line(number, body))
     _report(failures)
     return lines
 

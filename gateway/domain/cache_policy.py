@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-_DIRECTIVE = re.compile(r'\s*([a-z-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s,]*)))?\s*(?:,|$)')
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,10 @@ def parse_directives(header: str | None) -> Directives:
     """Lenient, as section 5.2 asks; a `max-age` that is no number counts as 0 (the cautious reading, section 1.2.2)."""
     if not header:
         return PLAIN
-    found = {name: quoted or token for name, quoted, token in _DIRECTIVE.findall(header.lower())}
+    found = {}
+    for part in _QUOTED.sub(_without_commas, header.lower()).split(","):
+        name, _, value = part.partition("=")
+        found[name.strip()] = value.strip().strip('"')
     age = found.get("max-age")
     return Directives(
         no_cache="no-cache" in found,
@@ -35,6 +38,10 @@ def parse_directives(header: str | None) -> Directives:
         only_if_cached="only-if-cached" in found,
         max_age_s=None if age is None else _seconds(age),
     )
+
+
+def _without_commas(quoted: re.Match[str]) -> str:
+    return quoted[0].replace(",", " ")
 
 
 def _seconds(text: str) -> int:

@@ -23,7 +23,6 @@ class Proof(StrEnum):
     """What is known of the charge after an event."""
 
     NOT_BOUGHT = "not_bought"
-    BOUGHT = "bought"
     UNKNOWN = "unknown"
 
 

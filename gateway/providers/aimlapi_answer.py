@@ -17,6 +17,7 @@ _MICRO_USD_PER_USD = Decimal(1_000_000)
 _MICRO_USD_PER_CREDIT = Decimal("0.5")  # $1 = 2,000,000 credits
 _ABSURD_MICRO_USD = 10_000 * 10**6
 _MAX_MESSAGE = 2_000
+_MAX_TIMINGS = 4_096
 
 
 def read_answer(body: bytes, headers: Mapping[str, str]) -> ProviderAnswer:
@@ -31,7 +32,7 @@ def read_answer(body: bytes, headers: Mapping[str, str]) -> ProviderAnswer:
         images=_images(said),
         created=_whole(said.get("created")),
         seed=_whole(said.get("seed")),
-        timings=said["timings"] if isinstance(said.get("timings"), dict) else None,
+        timings=_timings(said.get("timings")),
         nsfw=_flags(said.get("has_nsfw_concepts")),
         cost_micro_usd=_cost(said, headers),
         inference_id=headers.get("x-inference-id") or None,
@@ -115,6 +116,13 @@ def _micro_usd(value: Any, unit: Decimal) -> int | None:
     if not amount.is_finite() or not 0 <= amount <= _ABSURD_MICRO_USD / unit:
         return None
     return int((amount * unit).to_integral_value(ROUND_CEILING))
+
+
+def _timings(value: Any) -> dict[str, Any] | None:
+    """A few numbers; what is larger is not kept, since every stored answer would carry it."""
+    if not isinstance(value, dict) or len(msgspec.json.encode(value)) > _MAX_TIMINGS:
+        return None
+    return value
 
 
 def _issues(data: Any) -> str:

@@ -157,6 +157,16 @@ class Admission:
             self._validate(call, call.caller)
         return True
 
+    def give_back(self, call: Call) -> None:
+        """The call was refused by a limit of what it asked to buy: it does not count as a request."""
+        if call.caller is not None and call.admitted:
+            self._rates.give_back(call.caller)
+
+    async def identify(self, call: Call) -> None:
+        """Authenticate and validate a call that only asks: it takes nothing of a limit. Raises DarkroomError."""
+        call.caller = await self._callers.authenticate(call.token)
+        self._validate(call, call.caller)
+
     async def complete(self, call: Call) -> None:
         """What `try_now` could not. Raises DarkroomError."""
         while not self.try_now(call):  # a key may be forgotten, a window may begin, while the counts are loaded

@@ -10,6 +10,9 @@ from gateway.domain.pricing import PriceRule
 from gateway.storage import price_estimates
 from gateway.storage.database import Database
 
+_BELIEVED = 10
+"""Times the listed price that a lesson goes up to: one nonsense cost must not refuse every purchase after it."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -33,7 +36,8 @@ class PriceBook:
         model = request.model
         width, height = request.size
         units = model.price.units(images=max(images, 1), width=width, height=height)
-        raised = self.rule(model, provider).raised_to(cost_micro_usd, units=max(units, 1))  # 0: of no asked size
+        believable = min(cost_micro_usd, _BELIEVED * model.price.unit_micro_usd * max(units, 1))
+        raised = self.rule(model, provider).raised_to(believable, units=max(units, 1))  # 0: of no asked size
         self._lessons[(model.name, provider)] = (model.price, raised)
         _log.warning(
             "price_above_list",

@@ -21,7 +21,7 @@ from gateway.domain.answer import ProviderAnswer
 from gateway.domain.ids import new_id
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.limits import Metric
-from gateway.domain.outcome import Lost, Proof, UpstreamFailure, Verdict, judge
+from gateway.domain.outcome import Lost, Proof, Refused, UpstreamFailure, Verdict, judge
 from gateway.domain.pricing import MICRO_PER_USD, PriceRule
 from gateway.errors import DarkroomError, Draining, LedgerUnavailable, ProviderUnavailable, StorageFailed
 from gateway.providers.base import Order, Provider
@@ -90,8 +90,10 @@ class Purchases:
         *,
         process_id: str,
         keep_prompt: KeepPrompt,
+        keep_words: Callable[[str], str],
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        """`keep_prompt` and `keep_words` say what SQL may keep of a request, and of a refusal that may quote it."""
         self._database = database
         self._images = images
         self._publisher = publisher
@@ -102,6 +104,7 @@ class Purchases:
         self._metrics = metrics
         self._process_id = process_id
         self._keep_prompt = keep_prompt
+        self._keep_words = keep_words
         self._sleep = sleep
         self._tasks: set[asyncio.Task[None]] = set()
         self.active: set[str] = set()
@@ -281,7 +284,7 @@ class Purchases:
                     "provider_failed",
                     generation_id=purchase.id,
                     attempt=attempt,
-                    event_met=repr(failure.event),
+                    **_described(failure),
                 )
                 if verdict.remedy == "other_key":
                     continue  # the key it failed with is in refused_keys; with none left the pool refuses
@@ -333,7 +336,7 @@ class Purchases:
             "cost_micro_usd": None if unknown else 0,
             "latency_us": _latency_us(call),
         }
-        said = {"code": error.code, "message": error.message}
+        said = {"code": error.code, "message": self._keep_words(error.message)}
         close = generations.lose if unknown else generations.fail
         purchase.row_written = True
         await self._insist(lambda conn: close(conn, purchase.id, error=said, usage=row))
@@ -363,6 +366,13 @@ def charge_of(answer: ProviderAnswer, request: ImageRequest, rule: PriceRule, es
 def expected_of(request: ImageRequest) -> Expected:
     asked_format = request.parameters[request.model.roles.format]
     return Expected(request.images, _EXTENSIONS[asked_format], request.size)
+
+
+def _described(failure: UpstreamFailure) -> dict[str, Any]:
+    """An event for the log: not the provider's words, which may quote the prompt."""
+    event = failure.event
+    said = {"event_met": type(event).__name__, "upstream_status": getattr(event, "status", None)}
+    return said if isinstance(event, Refused) else {**said, "reason": event.reason}
 
 
 def _kept_for_later(exc: DarkroomError) -> DarkroomError:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Histogram
 
-from gateway.domain.pricing import MICRO_PER_USD
 from gateway.errors import DarkroomError, ProviderError, ProviderTimeout, ProviderUnavailable
 from gateway.services.calls import Call
 from gateway.storage.journal import Journal
@@ -24,7 +22,6 @@ class UsageRecorder:
         self._journal = journal
         self._metrics = metrics
         self._debug = _log.bind().debug  # bound once: nothing at all unless debugging
-        self._series: dict[tuple[str, str, str], tuple[Counter, Histogram, Counter]] = {}
 
     def served(self, row: Mapping[str, Any]) -> None:
         """Journal a hit or a join before its answer leaves. Raises StorageFailed."""
@@ -58,23 +55,12 @@ class UsageRecorder:
         self.note(call.usage_row("failed" if failed else "refused", status=error.status, code=error.code))
 
     def count(self, row: Mapping[str, Any]) -> None:
-        name = row["outcome"], row["model"] or "", row["mode"]
-        series = self._series.get(name)
-        if series is None:
-            series = self._series[name] = self._open_series(*name)
-        requests, seconds, saved_usd = series
-        requests.inc()
-        seconds.observe(row["latency_us"] / 1_000_000)
-        if row["saved_micro_usd"]:
-            saved_usd.inc(row["saved_micro_usd"] / MICRO_PER_USD)
-
-    def _open_series(self, outcome: str, model: str, mode: str) -> tuple[Counter, Histogram, Counter]:
-        """Labels looked up once: by the client's `labels()` they cost more than the counting."""
-        metrics = self._metrics
-        return (
-            metrics.requests.labels(outcome, model, mode),
-            metrics.request_seconds.labels(outcome),
-            metrics.saved_usd.labels(model, mode),
+        self._metrics.calls.count(
+            row["outcome"],
+            row["model"] or "",
+            row["mode"],
+            latency_us=row["latency_us"],
+            saved_micro_usd=row["saved_micro_usd"],
         )
 
     def _log_outcome(self, row: Mapping[str, Any]) -> None:

@@ -39,7 +39,7 @@ Deliver = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
 class LagGauge(Protocol):
     """What shows how many rows wait for SQL."""
 
-    def set(self, value: float) -> None: ...
+    def set_function(self, f: Callable[[], float]) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -62,7 +62,7 @@ class Journal:
     def __init__(self, folder: Path, deliver: Deliver, *, lag: LagGauge) -> None:
         self._folder = folder
         self._deliver = deliver
-        self._lag = lag
+        lag.set_function(lambda: self._waiting)
         folder.mkdir(parents=True, exist_ok=True)
         self._left_over = sorted(folder.glob("*.jsonl"))
         self._number = max((int(path.stem) for path in folder.glob("[0-9]*.*")), default=0)
@@ -83,7 +83,6 @@ class Journal:
                 charged="no",
             ) from exc
         self._waiting += 1
-        self._lag.set(self._waiting)
 
     def _write(self, line: bytes) -> None:
         if not self._segments:
@@ -144,7 +143,6 @@ class Journal:
             await self._deliver(rows)
             segment.delivered += len(data)
             self._waiting -= len(rows)
-            self._lag.set(self._waiting)
 
     async def close(self) -> None:
         """Deliver what can be delivered; the rest waits in its file for the next start."""

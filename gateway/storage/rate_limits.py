@@ -84,6 +84,17 @@ class MemoryRateLimits:
             self._sweep(now_ns)
         return states
 
+    def give_back(self, caller: Caller) -> None:
+        """Undo one `take`: the call was refused by another limit after all, and 429s do not count."""
+        for limit in caller.request_limits:
+            key = _key(caller, limit)
+            if limit.is_rate:
+                spacing_ns = -(-SECONDS[limit.window] * _NS // limit.amount)
+                self._tats[key] = self._tats.get(key, spacing_ns) - spacing_ns
+            elif key in self._counts:
+                start_ms, used = self._counts[key]
+                self._counts[key] = (start_ms, max(0, used - 1))
+
     def look(self, caller: Caller, *, now_ns: int, now_ms: int) -> list[RateState]:
         """What is left of each limit of requests; nothing is taken. Counts not loaded are left out."""
         states = []

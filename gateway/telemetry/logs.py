@@ -22,9 +22,12 @@ def configure_logs(*, style: Literal["auto", "json", "console"], level: str) -> 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer(serializer=_json)
+        # plain: a rich traceback shows local variables, and so keys and prompts
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if for_people
+        else structlog.processors.JSONRenderer(serializer=_json)
     )
-    tail = [] if for_people else [structlog.processors.format_exc_info]
+    tail: list[structlog.typing.Processor] = [] if for_people else [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[*shared, *tail, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -32,7 +35,7 @@ def configure_logs(*, style: Literal["auto", "json", "console"], level: str) -> 
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[*shared, *tail]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 

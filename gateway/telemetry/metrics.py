@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-_REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 2.5, 5, 10, 20, 30, 60, 120, 180)
+from gateway.telemetry.call_metrics import CallMetrics
+
 _PURCHASE_BUCKETS = (0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180)
 
 
@@ -13,16 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "darkroom_requests_total", "Calls, by outcome.", ["outcome", "model", "mode"], registry=registry
-        )
-        self.request_seconds = Histogram(
-            "darkroom_request_seconds",
-            "From the call to its answer.",
-            ["outcome"],
-            buckets=_REQUEST_BUCKETS,
-            registry=registry,
-        )
+        self.calls = CallMetrics(registry)
         self.purchase_seconds = Histogram(
             "darkroom_purchase_seconds",
             "From sending an order to its answer.",
@@ -32,12 +24,6 @@ class Metrics:
         )
         self.cost_usd = Counter(
             "darkroom_cost_usd_total", "Money spent.", ["provider", "model", "mode"], registry=registry
-        )
-        self.saved_usd = Counter(
-            "darkroom_saved_usd_total",
-            "What hits and joins would have cost.",
-            ["model", "mode"],
-            registry=registry,
         )
         self.open_purchases = Gauge(
             "darkroom_open_purchases", "Purchases under way in this process.", registry=registry

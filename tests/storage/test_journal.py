@@ -31,7 +31,6 @@ class Desk:
         self.failure: Exception = LedgerUnavailable("down")
         self.during: Callable[[], None] = lambda: None
         self.arrived = asyncio.Event()
-        self.lag = 0.0
 
     async def deliver(self, rows: Sequence[dict[str, Any]]) -> None:
         self.arrived.set()
@@ -41,8 +40,12 @@ class Desk:
         self.during()
         self.rows.extend(rows)
 
-    def set(self, value: float) -> None:
-        self.lag = value
+    def set_function(self, f: Callable[[], float]) -> None:
+        self._lag = f
+
+    @property
+    def lag(self) -> float:
+        return self._lag()
 
     @property
     def numbers(self) -> list[int]:
@@ -228,7 +231,7 @@ from gateway.errors import StorageFailed
 from gateway.storage.journal import Journal
 
 class Gauge:
-    def set(self, value): ...
+    def set_function(self, f): ...
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

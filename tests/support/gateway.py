@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import uvicorn
 
+from gateway.api.one_write import OneWriteProtocol
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.providers.http import open_client
@@ -114,6 +115,7 @@ async def running_gateway(settings: Settings, *, thin_path: bool = True) -> Asyn
         create_app(settings, thin_path=thin_path),
         host=settings.server.host,
         port=settings.server.port,
+        http=OneWriteProtocol,
         log_config=None,
         access_log=False,
         lifespan="on",

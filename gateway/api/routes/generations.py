@@ -12,8 +12,8 @@ from gateway.api import schemas_images as schemas
 from gateway.api.answer_headers import call_headers, delivery_headers
 from gateway.api.dependencies import CallerDep, ResourcesDep
 from gateway.api.error_response import error_response
-from gateway.api.hit_path import STATE, read_call
-from gateway.errors import DarkroomError
+from gateway.api.hit_path import STATE, ClientGone, read_call
+from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded
 from gateway.resources import Call, Resources
 
 router = APIRouter()
@@ -24,7 +24,11 @@ async def begun_call(request: Request, resources: Resources) -> Call:
     call: Call | None = request.scope.get(STATE)
     if call is None:
         limit = resources.settings.server.max_body_bytes
-        call = await read_call(request.scope, request.receive, max_body_bytes=limit)
+        try:
+            call = await read_call(request.scope, request.receive, max_body_bytes=limit)
+        except ClientGone:  # nobody reads the answer, but one has to be made
+            call = Call(token="", body=b"")
+            call.refusal = InvalidRequest("The body ended before it was whole.")
     return call
 
 
@@ -59,6 +63,9 @@ async def generate_image(request: Request, resources: ResourcesDep) -> Response:
     try:
         await admit(resources, call)
         delivery = await resources.generator(call)
+    except LimitExceeded as refusal:
+        resources.admission.give_back(call)
+        return _refused(request, call, refusal)
     except DarkroomError as refusal:
         return _refused(request, call, refusal)
     response = Response(delivery.body)
@@ -71,7 +78,9 @@ async def quote(request: Request, resources: ResourcesDep) -> Response:
     """What this body would cost as a generation, whether the cache has it, what is left of each limit. Buys nothing."""
     call = await begun_call(request, resources)
     try:
-        await admit(resources, call)
+        if call.refusal is not None:
+            raise call.refusal
+        await resources.admission.identify(call)
     except DarkroomError as refusal:
         return _refused(request, call, refusal)
     caller, asked, _ = call.known

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import FileResponse, Response
 
 from gateway.api.dependencies import ResourcesDep
+from gateway.api.error_response import error_response
+from gateway.api.schemas import Refusal
 from gateway.api.schemas_images import refused
+from gateway.errors import DarkroomError
 
 router = APIRouter(tags=["images"])
+# One range of bytes. Anything else a server may ignore, and then serves the whole (RFC 9110, section 14.2).
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,15})-([0-9]{0,15})|-[0-9]{1,15})")
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}}, "description": "The picture."},
     206: {"description": "A part of it, as `Range` asked."},
     304: {"description": "Not modified: `If-None-Match` named it."},
-    416: {"description": "No such part."},
+    416: {"model": Refusal, "description": "No such part."},
 }
+
+
+class RangeNotSatisfiable(DarkroomError):
+    code = "range_not_satisfiable"
+    status = 416
+    type = "invalid_request_error"
 
 
 @router.get("/images/{name}", response_class=Response, responses={**_CONTENT, **refused(404, 410, 503)})
 @router.head("/images/{name}", response_class=Response, include_in_schema=False)
 async def get_image(
+    request: Request,
     name: str,
     resources: ResourcesDep,
     expires: Annotated[str | None, Query(description="Of a signed address.")] = None,
@@ -35,7 +48,7 @@ async def get_image(
         image_id, extension, expires=expires, signature=signature, now_s=int(time.time())
     )
     etag = f'"{image.sha256}"'
-    lifetime = "max-age=31536000, immutable" if signature is None else "max-age=60"
+    lifetime = "max-age=31536000, immutable" if signature is None else "no-cache"
     headers = {
         "etag": etag,
         "cache-control": f"{'public' if signature is None else 'private'}, {lifetime}",
@@ -45,7 +58,25 @@ async def get_image(
     }
     if if_none_match is not None and _names(if_none_match, etag):
         return Response(status_code=304, headers=headers)
+    wanted = request.headers.get("range")
+    if wanted is not None and not _valid(wanted):
+        request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
+    elif wanted is not None and not _satisfiable(wanted, image.size_bytes):
+        refusal = RangeNotSatisfiable(f"The picture has {image.size_bytes} bytes; {wanted[:60]} lies outside.")
+        answer = error_response(refusal, path=request.url.path)
+        answer.headers["content-range"] = f"bytes */{image.size_bytes}"
+        return answer
     return FileResponse(path, media_type=image.content_type, headers=headers)
+
+
+def _valid(wanted: str) -> bool:
+    match = _RANGE.fullmatch(wanted)
+    return match is not None and not (match[1] and match[2] and int(match[1]) > int(match[2]))
+
+
+def _satisfiable(wanted: str, size_bytes: int) -> bool:
+    first, _, last = wanted.removeprefix("bytes=").partition("-")
+    return int(first) < size_bytes if first else int(last) > 0
 
 
 def _names(if_none_match: str, etag: str) -> bool:
