@@ -1,0 +1,140 @@
+"""The processes that are measured: started, watched through /proc, ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import httpx
+import psutil
+
+from tests.support.ports import free_port
+
+ADMIN_KEY = "admin-key-of-the-benchmarks"
+MODEL = "flux-pro"
+_READY_WITHIN_S = 60.0
+
+
+class Server:
+    """A process that listens on a port. A context manager: ready inside, ended after."""
+
+    def __init__(self, arguments: list[str], *, port: int, ready_path: str, log: Path) -> None:
+        self.base_url = f"http://127.0.0.1:{port}"
+        self.ready_after_s = 0.0
+        self._arguments = arguments
+        self._ready_path = ready_path
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cores: set[int] | None = None
+
+    def on(self, cores: set[int] | None) -> Self:
+        """Keep the process and its threads to these cores."""
+        self._cores = cores
+        return self
+
+    def __enter__(self) -> Self:
+        started = time.monotonic()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            )
+        if self._cores:
+            os.sched_setaffinity(self._process.pid, self._cores)
+        with httpx.Client(base_url=self.base_url) as client:
+            while not _answers(client, self._ready_path):
+                if self._process.poll() is not None or time.monotonic() - started > _READY_WITHIN_S:
+                    raise RuntimeError(f"{self._arguments} did not start:\n{self._log.read_text()}")
+                time.sleep(0.005)
+        self.ready_after_s = time.monotonic() - started
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def cpu_s(self) -> float:
+        """User and system time of every thread so far (`utime` and `stime` of /proc/PID/stat)."""
+        times = self._stats.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self._stats.memory_info().rss)
+
+    @property
+    def _stats(self) -> psutil.Process:
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+
+def bare_server(answer: Path, log: Path) -> Server:
+    port = free_port()
+    return Server(["-m", "benchmarks.bare_app", str(port), str(answer)], port=port, ready_path="/", log=log)
+
+
+def provider_server(log: Path) -> Server:
+    """The fake provider of the tests: answers at once, draws small pictures."""
+    port = free_port()
+    arguments = ["-m", "tests.support.fake_provider", "--port", str(port)]
+    return Server(arguments, port=port, ready_path="/_bill", log=log)
+
+
+class Gateway(Server):
+    """`darkroom serve` with everything on, as shipped, and what is left to its operator: a key and limits."""
+
+    def __init__(self, folder: Path, provider_url: str) -> None:
+        port = free_port()
+        folder.mkdir(exist_ok=True)
+        config = folder / "config.yaml"
+        config.write_text(
+            f"server: {{port: {port}}}\n"
+            f"data_dir: {folder / 'data'}\n"
+            f"security: {{admin_key: {ADMIN_KEY}}}\n"
+            "providers:\n"
+            f"  - {{kind: aimlapi, base_url: '{provider_url}', image_hosts: ['{provider_url.removeprefix('http://')}'],\n"
+            "     api_keys: [{value: provider-secret, max_concurrency: 64}]}\n"
+        )
+        arguments = ["-m", "gateway", "--config", str(config), "serve"]
+        super().__init__(arguments, port=port, ready_path="/readyz", log=folder / "log")
+
+    def new_key(self) -> str:
+        """A key of a user with two rolling limits of requests (GCRA), far from used up."""
+        user = self.admin("POST", "/users", {"name": "Benchmark"})
+        limits = [("minute", 10**8), ("hour", 10**9)]
+        wanted = [{"metric": "requests", "window": window, "amount": str(amount)} for window, amount in limits]
+        self.admin("PUT", f"/users/{user['id']}/limits", wanted)
+        return str(self.admin("POST", "/keys", {"user_id": user["id"]})["key"])
+
+    def admin(self, method: str, path: str, json: object = None) -> dict[str, object]:
+        url, headers = f"{self.base_url}/admin/v1{path}", {"Authorization": f"Bearer {ADMIN_KEY}"}
+        response = httpx.request(method, url, json=json, headers=headers, timeout=60)
+        if not response.is_success:
+            raise RuntimeError(f"{method} {path}: {response.status_code} {response.text}")
+        found: dict[str, object] = response.json()
+        return found
+
+    def journal_lag_rows(self) -> int:
+        """Usage rows that wait for SQL."""
+        lines = httpx.get(f"{self.base_url}/metrics").text.splitlines()
+        return int(float(next(line.split()[1] for line in lines if line.startswith("darkroom_journal_lag_rows "))))
+
+
+def _answers(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).is_success
+    except httpx.TransportError:
+        return False
