@@ -36,7 +36,7 @@ def main() -> None:
             found = hits.measure(folder, gateway, key)
         with Gateway(folder / "gateway", fake.base_url) as gateway:
             print("Purchases ...", flush=True)
-            bought = purchases.measure(folder, gateway, fake, key)
+            bought = purchases.measure(gateway, fake, key)
     text = report.write([*found, *bought, *rows], notes)
     print(f"\n{text}\n{time.monotonic() - started:.0f} s; written to {os.path.relpath(report.RESULTS)}/latest.md")
 

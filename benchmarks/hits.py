@@ -116,7 +116,7 @@ def _rows(ours: list[Round], bare: list[Round], in_sql: int) -> list[Row]:
     drained = f"{in_sql:,} rows; at most {lag:,} behind at the end of a run, all there {_worst_drain(ours):.1f} s later"
     return [
         compared("Hits per second", "/s", per_s, ">= 0.50"),
-        compared("CPU per hit, its row in SQL included", "µs", cpu, "nginx: 0.5 of bare"),
+        compared("CPU per hit, its row in SQL included", "µs", cpu, ""),
         compared(f"Hit p99 at {CONNECTIONS} connections", "ms", p99, "<= 2.5"),
         Row("Usage rows in SQL beside hits", drained, f"{produced:,} hits", in_sql / produced, reach="1.00, keeps up"),
     ]

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -24,8 +25,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass
         self._send()
 
     def data_received(self, data: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,7 +18,7 @@ AT_ONCE = 16
 BURST = 160
 
 
-def measure(folder: Path, gateway: Gateway, provider: Server, key: str) -> list[Row]:  # noqa: ARG001
+def measure(gateway: Gateway, provider: Server, key: str) -> list[Row]:
     return asyncio.run(_measure(gateway, provider, key))
 
 

@@ -39,6 +39,7 @@ def machine() -> dict[str, str]:
     return {
         "when": dt.datetime.now(dt.UTC).isoformat(timespec="minutes"),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "load average at the end": f"{os.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "darkroom": __version__,
