@@ -12,7 +12,7 @@ from benchmarks.load import HINT, has_wrk
 from benchmarks.servers import Gateway, provider_server
 
 _NOTES = (
-    "Ratios are medians over alternating runs and hold on any machine; the figures beside them are this one's.",
+    "Ratios are medians over alternating runs; the figures beside them are this machine's. Other work moves both.",
     "Everything is on, as shipped: authentication, two rolling limits, usage rows journalled, metrics, logs.",
 )
 

@@ -117,7 +117,7 @@ def _rows(ours: list[Round], bare: list[Round], in_sql: int) -> list[Row]:
     return [
         compared("Hits per second", "/s", per_s, ">= 0.50"),
         compared("CPU per hit, its row in SQL included", "µs", cpu, ""),
-        compared(f"Hit p99 at {CONNECTIONS} connections", "ms", p99, "<= 2.5"),
+        compared(f"Hit p99 at {CONNECTIONS} connections", "ms", p99, ""),
         Row("Usage rows in SQL beside hits", drained, f"{produced:,} hits", in_sql / produced, reach="1.00, keeps up"),
     ]
 
