@@ -4,7 +4,8 @@ A store's work is a plain function over a SQLAlchemy `Connection`. On PostgreSQL
 bridges the two); on SQLite it runs in a thread: one thread that writes, under BEGIN IMMEDIATE, and a few that read.
 A transaction is therefore one hop to a thread, not one for each statement, and SQLite never meets its own lock.
 
-Server gone: every call raises `LedgerUnavailable`. Nothing is retried here: the caller knows what may be repeated.
+Server gone: every call raises `LedgerUnavailable`. Only a transaction that PostgreSQL itself rolled back whole to end
+a deadlock is run again here; for all else the caller knows what may be repeated. So `work` changes nothing but SQL.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ Work = Callable[[sa.Connection], T]
 
 _READERS = 4
 _BUSY_TIMEOUT_S = 30
+_ROLLED_BACK_WHOLE = "40"  # class of SQLSTATE: deadlock, serialization
+_TURNS = 3
 _SERVER_STATES = (
     "08",  # connection lost or refused
     "25006",  # read-only: a standby, before or after a failover
     "28",  # credentials
     "3D",  # no such database
-    "40",  # deadlock, serialization: rolled back whole
+    _ROLLED_BACK_WHOLE,
     "53",  # no connections, memory or disk left
     "55P03",  # a lock not had in time
     "57",  # shutting down, starting up, cancelled
@@ -142,10 +145,19 @@ class PostgresDatabase:
 
     async def write(self, work: Work[T]) -> T:
         with _translated():
-            async with self._engine.begin() as conn:
-                return await conn.run_sync(work)
+            for _ in range(_TURNS - 1):
+                try:
+                    return await self._run(work)
+                except sa.exc.DBAPIError as exc:
+                    if not _sqlstate(exc).startswith(_ROLLED_BACK_WHOLE):
+                        raise
+            return await self._run(work)
 
     read = write
+
+    async def _run(self, work: Work[T]) -> T:
+        async with self._engine.begin() as conn:
+            return await conn.run_sync(work)
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -172,8 +184,11 @@ def _is_the_servers(exc: sa.exc.DBAPIError) -> bool:
         return exc.orig.sqlite_errorcode != sqlite3.SQLITE_ERROR
     if isinstance(exc, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError):
         return True
-    state = str(getattr(exc.orig, "sqlstate", None) or "")
-    return exc.connection_invalidated or state.startswith(_SERVER_STATES)
+    return exc.connection_invalidated or _sqlstate(exc).startswith(_SERVER_STATES)
+
+
+def _sqlstate(exc: sa.exc.DBAPIError) -> str:
+    return str(getattr(exc.orig, "sqlstate", None) or "")
 
 
 def now_ms(conn: sa.Connection) -> int:

@@ -39,9 +39,12 @@ def add(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _insert_new(conn: sa.Connection, rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Insert rows by id; returns the ids that were not there."""
+    """Insert rows by id; returns the ids that were not there.
+
+    In the order of their ids: two writers of the same rows would else wait for each other in a circle.
+    """
     fresh: set[str] = set()
-    every = [{name: row.get(name) for name in _COLUMNS} for row in rows.values()]
+    every = [{name: rows[row_id].get(name) for name in _COLUMNS} for row_id in sorted(rows)]
     for start in range(0, len(every), _CHUNK):
         statement = insert(conn, usage_log).on_conflict_do_nothing().returning(usage_log.c.id)
         fresh.update(conn.execute(statement, every[start : start + _CHUNK]).scalars())

@@ -175,3 +175,20 @@ async def test_a_sqlite_file_that_cannot_be_opened_is_the_same_refusal(tmp_path:
     with pytest.raises(LedgerUnavailable):
         await database.write(lambda conn: conn.exec_driver_sql("SELECT 1"))
     await database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_two_transactions_in_each_others_way_both_succeed(database: Database):
+    await database.write(lambda conn: [insert(conn, id=team_id) for team_id in ("team_a", "team_b")])
+
+    def rename(*team_ids: str):
+        def work(conn: sa.Connection) -> None:
+            for team_id in team_ids:
+                conn.execute(tables.teams.update().filter_by(id=team_id).values(name=f"from {team_ids[0]}"))
+                conn.execute(sa.text("SELECT pg_sleep(0.3)"))  # the other one takes its first row meanwhile
+
+        return work
+
+    await asyncio.gather(database.write(rename("team_a", "team_b")), database.write(rename("team_b", "team_a")))
+    names = await database.read(lambda conn: set(conn.execute(sa.select(tables.teams.c.name)).scalars()))
+    assert len(names) == 1
