@@ -1,10 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench lock format schema
+.PHONY: help setup run test check bench fuzz lock format schema
 
 BIN := .venv/bin
 READY := .venv/.ready
 LOCK_FLAGS ?=
 PYTEST_FLAGS ?=
+FUZZ_S ?= 180
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,14 @@ check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 
 bench: $(READY) ## Measure the gateway on this machine
 	$(BIN)/python -m benchmarks
+
+fuzz: $(READY) ## Look for input that breaks a parser, FUZZ_S seconds for each
+	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --require-hashes -r requirements-fuzz.txt
+	for parser in requests answers; do \
+		mkdir -p .fuzz/$$parser && \
+		$(BIN)/python -m tests.fuzz.$$parser -max_total_time=$(FUZZ_S) -max_len=8192 -dict=tests/fuzz/words.dict \
+			-artifact_prefix=.fuzz/$$parser- .fuzz/$$parser tests/fuzz/corpus/$$parser || exit 1; \
+	done
 
 lock: $(READY) ## Make the locks again; LOCK_FLAGS=--upgrade lifts the pins
 	sh scripts/lock.sh $(LOCK_FLAGS)

@@ -87,9 +87,9 @@ def bare_server(answer: Path, log: Path) -> Server:
 
 
 def provider_server(log: Path) -> Server:
-    """The fake provider of the tests: answers at once, draws small pictures."""
+    """The demo provider: answers at once, draws small pictures."""
     port = free_port()
-    arguments = ["-m", "tests.support.fake_provider", "--port", str(port)]
+    arguments = ["-m", "gateway.demo.provider", "--port", str(port)]
     return Server(arguments, port=port, ready_path="/_bill", log=log)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -15,13 +16,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import sqlalchemy as sa
 import uvicorn
+from starlette.types import ASGIApp
 
-from gateway.api.one_write import OneWriteProtocol
+from gateway.api.serving import server_config
 from gateway.app import create_app
 from gateway.config import Settings
+from gateway.demo.provider import FakeProvider, running
 from gateway.providers.http import open_client
-from tests.support.fake_provider import FakeProvider, running
+from gateway.resources import Resources, open_resources
+from gateway.storage import tables
 from tests.support.ports import free_port
 
 ADMIN_KEY = "admin-key-of-the-tests"
@@ -29,15 +34,23 @@ PATH = "/v1/images/generations"
 
 
 def settings_for(
-    data_dir: Path, provider_url: str, *, port: int, provider_timeout_s: float = 20, **overrides: Any
+    data_dir: Path,
+    provider_url: str,
+    *,
+    port: int,
+    provider_timeout_s: float = 20,
+    books_lag_s: float = 900,
+    provider_keys: Sequence[Mapping[str, Any]] = ({"value": "provider-secret", "max_concurrency": 1000},),
+    **overrides: Any,
 ) -> Settings:
     """Settings with the fake as the live provider. `overrides` replace whole top-level settings."""
     provider = {
         "kind": "aimlapi",
         "base_url": provider_url,
         "image_hosts": [urlsplit(provider_url).netloc],
-        "api_keys": [{"value": "provider-secret", "max_concurrency": 1000}],
+        "api_keys": list(provider_keys),
         "timeout_s": provider_timeout_s,
+        "books_lag_s": books_lag_s,
     }
     values: dict[str, Any] = {
         "server": {"port": port, "drain_s": 20},
@@ -51,18 +64,34 @@ def settings_for(
 
 @dataclass
 class Gateway:
-    """A running gateway and a client for it."""
+    """A running gateway and a client for it. `opened`: its resources, when it runs in this event loop."""
 
     base_url: str
     http: httpx.AsyncClient
+    opened: Resources | None = None
+
+    @property
+    def resources(self) -> Resources:
+        assert self.opened is not None, "a process of its own"
+        return self.opened
 
     async def admin(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
         """A call of the admin API that must succeed."""
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        url = f"{self.base_url}/admin/v1{path}"
-        response = await self.http.request(method, url, json=json, params=params, headers=headers)
+        response = await self.try_admin(method, path, json, **params)
         assert response.is_success, response.text
         return response.json() if response.content else None
+
+    async def try_admin(self, method: str, path: str, json: Any = None, **params: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        url = f"{self.base_url}/admin/v1{path}"
+        return await self.http.request(method, url, json=json, params=params, headers=headers)
+
+    async def age(self, generation_id: str, *, hours: float) -> None:
+        """What no code does: a generation that was sent so long ago."""
+        g = tables.generations.c
+        older = g.sent_ms - int(hours * 3_600_000)
+        changed = sa.update(tables.generations).where(g.id == generation_id).values(sent_ms=older)
+        await self.resources.database.write(lambda conn: conn.execute(changed))
 
     async def new_user(self, *, limits: Sequence[Mapping[str, Any]] = (), **fields: Any) -> str:
         user = await self.admin("POST", "/users", {"name": "A user", **fields})
@@ -110,32 +139,28 @@ class Gateway:
 
 @asynccontextmanager
 async def running_gateway(settings: Settings, *, thin_path: bool = True) -> AsyncIterator[Gateway]:
-    """Serve the application in this event loop; on the way out it shuts down as `serve` does."""
-    config = uvicorn.Config(
-        create_app(settings, thin_path=thin_path),
-        host=settings.server.host,
-        port=settings.server.port,
-        http=OneWriteProtocol,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        ws="none",
-        backlog=4096,
-        server_header=False,
-    )
+    """Serve the application in this event loop; on the way out it shuts down as `serve` does after draining."""
+    async with open_resources(settings) as resources:
+        app = create_app(settings, resources=resources, thin_path=thin_path)
+        async with _serving(app, settings) as base_url, open_client(connect_timeout_s=30) as http:
+            yield Gateway(base_url, http, resources)
+
+
+@asynccontextmanager
+async def _serving(app: ASGIApp, settings: Settings) -> AsyncIterator[str]:
+    config = server_config(app, settings)
+    config.backlog = 4096
     server = _Server(config)
     serving = asyncio.create_task(server.serve())
     await asyncio.wait({serving, asyncio.ensure_future(server.listening.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         serving.result()
         raise RuntimeError("the gateway did not start")
-    async with open_client(connect_timeout_s=30) as http:
-        try:
-            yield Gateway(settings.server.base_url, http)
-        finally:
-            server.should_exit = True
-            await http.aclose()
-            await serving
+    try:
+        yield settings.server.base_url
+    finally:
+        server.should_exit = True
+        await serving
 
 
 class _Server(uvicorn.Server):
@@ -170,7 +195,8 @@ async def gateway_and_provider(
 class GatewayProcess:
     """`darkroom serve` as a process of its own, to be killed. `start` returns once it is ready."""
 
-    def __init__(self, data_dir: Path, provider_url: str, log: Path) -> None:
+    def __init__(self, data_dir: Path, provider_url: str, log: Path, **server: Any) -> None:
+        """`server`: settings of that section."""
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._config = data_dir.parent / "config.yaml"
@@ -178,7 +204,7 @@ class GatewayProcess:
         self._process: subprocess.Popen[bytes] | None = None
         host = urlsplit(provider_url).netloc
         self._config.write_text(
-            f"server: {{port: {self.port}, drain_s: 5}}\n"
+            f"server: {json.dumps({'port': self.port, 'drain_s': 5, **server})}\n"
             f"data_dir: {data_dir}\n"
             f"security: {{admin_key: {ADMIN_KEY}}}\n"
             "log: {format: json}\n"
@@ -187,12 +213,13 @@ class GatewayProcess:
             "     api_keys: [{value: provider-secret, max_concurrency: 1000}]}\n"
         )
 
-    async def start(self) -> None:
+    async def start(self, *, stderr: int | None = None) -> None:
+        """`stderr`: a descriptor in place of the log, which gets nothing then."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220  (`kill` is for callers that are not async)
                 [sys.executable, "-m", "gateway", "--config", str(self._config), "serve"],
-                stdout=log,
-                stderr=log,
+                stdout=log if stderr is None else subprocess.DEVNULL,
+                stderr=log if stderr is None else stderr,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONWARNINGS": "ignore"},
             )
@@ -205,6 +232,22 @@ class GatewayProcess:
                         return
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, and don't wait."""
+        os.kill(self.pid, number)
+
+    async def exit_code(self) -> int:
+        """Once it has ended by itself."""
+        assert self._process is not None
+        code = await asyncio.to_thread(self._process.wait)
+        self._process = None
+        return code
 
     def kill(self) -> None:
         """kill -9."""

@@ -11,16 +11,17 @@ from gateway.domain.answer import AnsweredImage, ProviderAnswer, StoredAnswer, S
 from gateway.domain.ids import new_id
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window
 from gateway.domain.pricing import PriceRule
-from gateway.storage import generations, tables
+from gateway.storage import generations, invariants, settlement, tables
 from gateway.storage.database import Database
 from gateway.storage.generations import Charge, Intent
+from gateway.storage.settlement import SettledBy
 
 PRICE = 65_000
 HOUR_MS = 3_600_000
 AT_MS = 1_767_261_600_000  # 2026-01-01, 10:00 UTC
 ANSWER = ProviderAnswer(images=(AnsweredImage(url="https://cdn.test/a.jpeg"),), inference_id="inf_1")
 CHARGE = Charge(PRICE, 1, 1, overrun=False)
-ERROR = {"code": "provider_error", "message": "no picture"}
+ERROR = {"code": "provider_error", "message": "no picture", "charged": "no"}
 
 
 def usage_row(**changes: Any) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def intent(**changes: Any) -> Intent:
         estimate_micro_usd=PRICE,
         price_rule=PriceRule("image", PRICE),
         usage=usage_row(generation_id=generation_id),
+        repeat_key=f"repeat-{generation_id}",
     )
     return replace(made, **changes)
 
@@ -132,13 +134,43 @@ class Books:
         answer = stored_answer(made.id, *images)
         return await self.database.write(lambda conn: generations.publish(conn, made.id, answer, **options))
 
-    async def fail(self, made: Intent) -> bool:
+    async def fail(self, made: Intent, **options: Any) -> bool:
         usage = made.usage | {"outcome": "failed", "status": 502, "cost_micro_usd": 0}
-        return await self.database.write(lambda conn: generations.fail(conn, made.id, error=ERROR, usage=usage))
+        return await self.database.write(
+            lambda conn: generations.fail(conn, made.id, error=ERROR, usage=usage, **options)
+        )
 
     async def lose(self, made: Intent) -> bool:
         usage = made.usage | {"outcome": "failed", "status": 504, "cost_micro_usd": None}
         return await self.database.write(lambda conn: generations.lose(conn, made.id, error=ERROR, usage=usage))
+
+    async def settle(self, generation_id: str, cost_micro_usd: int, by: SettledBy = "books") -> bool:
+        return await self.database.write(
+            lambda conn: settlement.settle(conn, generation_id, cost_micro_usd, by=by, error=ERROR)
+        )
+
+    async def correct(self, generation_id: str, cost_micro_usd: int) -> int:
+        def work(conn: sa.Connection) -> int:
+            row = settlement.lock(conn, generation_id)
+            assert row is not None
+            return settlement.correct(conn, row, cost_micro_usd, reason="the books say so", actor="a test")
+
+        return await self.database.write(work)
+
+    async def unknown(self, *limits: Limit, **changes: Any) -> Intent:
+        made = await self.sent(*limits, **changes)
+        assert await self.lose(made)
+        return made
+
+    async def logged_cost(self) -> int:
+        """What the usage log and its totals say was spent: they always agree."""
+        rows = sum(row["cost_micro_usd"] or 0 for row in await self.rows(tables.usage_log))
+        assert rows == sum(row["cost_micro_usd"] for row in await self.rows(tables.usage_hourly))
+        return rows
+
+    async def broken_rules(self) -> list[str]:
+        """What `darkroom doctor` would complain of."""
+        return [f"{found.rule}: {found.wrong}" for found in await self.database.read(invariants.examine) if found.count]
 
     async def reserved(self, *limits: Limit, **changes: Any) -> Intent:
         return await self.reserve(intent(**changes), *limits)
@@ -150,6 +182,12 @@ class Books:
 
     async def answered(self, *limits: Limit, charge: Charge = CHARGE, **changes: Any) -> Intent:
         made = await self.sent(*limits, **changes)
+        assert await self.answer(made.id, charge)
+        return made
+
+    async def reserve_answered(self, made: Intent, *limits: Limit, charge: Charge = CHARGE) -> Intent:
+        await self.reserve(made, *limits)
+        assert await self.send(made.id)
         assert await self.answer(made.id, charge)
         return made
 

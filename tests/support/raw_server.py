@@ -40,3 +40,59 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     return head + await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+
+
+def answering(status: int, body: bytes, *headers: str, length: int | None = None) -> Handler:
+    """One answer to one request, then the connection closes. `length`: a Content-Length that lies."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        head = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body) if length is None else length}", *headers]
+        writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        await writer.drain()
+
+    return handle
+
+
+async def stall(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    """Accept and never answer, until the client leaves."""
+    await reader.read()
+
+
+def stalling_after(sent: bytes) -> Handler:
+    """Answer as far as `sent`, then no further until the client leaves."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(sent)
+        await reader.read()
+
+    return handle
+
+
+def dripping(head: bytes) -> Handler:
+    """`head`, then white space for ever."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(head)
+        left = asyncio.ensure_future(reader.read())
+        while not left.done():
+            writer.write(b" ")
+            await asyncio.wait({left}, timeout=0.01)
+        await left
+
+    return handle
+
+
+async def reset_unread(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    reset(writer)
+
+
+async def reset_after_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    reset(writer)
+
+
+async def close_after_reading(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await read_request(reader)

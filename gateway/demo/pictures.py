@@ -46,7 +46,7 @@ def bytes_of(file: File) -> bytes:
 
 def draw(file: File) -> bytes:
     """A sound picture, whatever the fault."""
-    colours = random.Random(hashlib.sha256(file.key.encode()).digest()).randbytes(8 * 8 * 3)
+    colours = random.Random(hashlib.sha256(file.key.encode()).digest()).randbytes(8 * 8 * 3)  # noqa: S311
     small = Image.frombytes("RGB", (8, 8), colours)
     out = BytesIO()
     small.resize((file.width, file.height), Image.Resampling.BILINEAR).save(out, file.format.upper())

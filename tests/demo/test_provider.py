@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.support.fake_provider import FakeProvider, running
+from gateway.demo.provider import FakeProvider, running
 
 AUTHORIZED = {"Authorization": "Bearer provider-secret"}
 BODY = {"model": "flux-pro", "prompt": "A fox", "seed": 5, "image_size": {"width": 256, "height": 320}}
@@ -37,7 +37,7 @@ async def test_answers_both_routes_and_keeps_a_bill(path: str) -> None:
     assert said["images"] == said["data"]
     assert (said["seed"], said["meta"]["usage"]["credits_used"]) == (5, 260_000)
     assert answer.headers["x-client-request-id"] == "gen_1"
-    assert kept == {"bill": fake.bill, "calls": 1}
+    assert kept == {"bill": fake.bill, "calls": 1, "calls_by_key": {"provider-secret": 1}}
     assert {name: fake.bill[0][name] for name in ("client_request_id", "images", "cost_usd")} == {
         "client_request_id": "gen_1",
         "images": 2,
@@ -173,7 +173,7 @@ async def test_it_closes_while_calls_are_waiting() -> None:
 
 async def test_runs_as_a_process() -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.fake_provider", "--port", "0"), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "gateway.demo.provider", "--port", "0"), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     ready = (await process.stdout.readline()).decode().split()

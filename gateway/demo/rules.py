@@ -1,6 +1,6 @@
 """The provider's rules for a request body, written by hand from its documentation.
 
-Nothing of ours is imported: a mistake in the catalogue must not be repeated here.
+Nothing of the gateway is imported: a mistake in its catalogue must not be repeated here.
 """
 
 from __future__ import annotations
