@@ -15,11 +15,12 @@ from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp
 
 from gateway import __version__
+from gateway.api.client_limit import ClientCounts, RequestsPerClient
 from gateway.api.docs_page import docs_page
 from gateway.api.error_response import handle_error
 from gateway.api.hit_path import HitPath
 from gateway.api.middleware import BodyLimit
-from gateway.api.routes import admin_accounts, admin_usage, generations, images, models, operations, usage
+from gateway.api.routes import admin_accounts, admin_money, admin_usage, generations, images, models, operations, usage
 from gateway.api.schemas_images import request_schema
 from gateway.config import Settings
 from gateway.errors import DarkroomError
@@ -31,8 +32,8 @@ _DESCRIPTION = (
 )
 _EXPOSED = [
     "age", "cache-status", "darkroom-cost-usd", "darkroom-generation-id", "darkroom-mode", "darkroom-provider",
-    "darkroom-saved-usd", "ratelimit", "ratelimit-policy", "retry-after", "x-client-request-id", "x-inference-id",
-    "x-request-id", "x-should-retry",
+    "darkroom-saved-usd", "location", "preference-applied", "ratelimit", "ratelimit-policy", "retry-after",
+    "x-client-request-id", "x-inference-id", "x-request-id", "x-should-retry",
 ]  # fmt: skip
 
 
@@ -48,12 +49,15 @@ def create_app(settings: Settings, *, resources: Resources | None = None, thin_p
     app.state.resources = resources
     for kind in (DarkroomError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, handle_error)
-    for routes in (generations, models, usage, images, admin_accounts, admin_usage, operations):
+    for routes in (generations, models, usage, images, admin_accounts, admin_usage, admin_money, operations):
         app.include_router(routes.router)
     _document(app, settings)
     layered: ASGIApp = BodyLimit(app, max_bytes=max(settings.server.max_body_bytes, 65_536))
     if thin_path:
         layered = HitPath(layered, state=app.state)
+    most = settings.server.max_connections_per_address
+    if most is not None and settings.server.trusted_proxies:
+        layered = RequestsPerClient(layered, ClientCounts(most, trusted=settings.server.trusted_proxies))
     if settings.server.cors_origins:
         layered = CORSMiddleware(
             layered,

@@ -72,8 +72,15 @@ class ServerSettings(Section):
     """On SIGTERM: how long open purchases may take to finish. What is left is resumed at the next start."""
     keep_alive_s: int = Field(75, ge=1)
     """How long an idle connection stays open."""
-    max_wait_s: None = None
-    """Not in this version: leave it null. A call waits for its picture as long as the provider may take."""
+    head_timeout_s: float = Field(10, ge=0.1)
+    """How long the request line and headers may take to come; then 408."""
+    body_timeout_s: float = Field(30, ge=0.1)
+    """How long a request's body may take to come; then 408."""
+    max_connections_per_address: int | None = Field(None, ge=1)
+    """Connections a client address may have open, or requests under way behind trusted proxies; more get 429. null: any
+    number. An IPv6 address counts by its /64."""
+    max_wait_s: float | None = Field(None, gt=0)
+    """Longest that a call waits: then 503 still_generating, and its repeat goes on. null: as long as it takes."""
     trusted_proxies: list[str] = []
     """Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
     cors_origins: list[str] = []
@@ -195,6 +202,8 @@ class AimlapiSettings(Section):
     """The company's keys of the provider."""
     timeout_s: float = Field(180, gt=0)
     """Longest wait for a picture. Past it the outcome is unknown and is held, not repeated."""
+    books_lag_s: float = Field(900, ge=0)
+    """How long after that the provider's logs may miss a call: only then does its absence prove it was not bought."""
 
     @field_validator("base_url")
     @classmethod

@@ -6,7 +6,7 @@ it is; an instance says what was wrong, where, and what would be right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 Charged = Literal["no", "yes", "unknown"]
@@ -100,6 +100,30 @@ class BodyTooLarge(DarkroomError):
     type = "invalid_request_error"
 
 
+class Conflict(DarkroomError):
+    """409: what is asked can't be done to the thing as it stands."""
+
+    code = "conflict"
+    status = 409
+    type = "invalid_request_error"
+
+
+class IdempotencyInProgress(DarkroomError):
+    """409: the first call with this Idempotency-Key is still under way."""
+
+    code = "idempotency_in_progress"
+    status = 409
+    type = "invalid_request_error"
+
+
+class IdempotencyMismatch(DarkroomError):
+    """422: this Idempotency-Key came with another request before."""
+
+    code = "idempotency_mismatch"
+    status = 422
+    type = "invalid_request_error"
+
+
 class LimitExceeded(DarkroomError):
     """A limit refused the call. `data` names limit, scope, asked, left and reset."""
 
@@ -142,6 +166,13 @@ class ProviderUnavailable(DarkroomError):
     status = 503
 
 
+class StillGenerating(DarkroomError):
+    """503: the caller's wait is over and the purchase goes on; an equal call joins it."""
+
+    code = "still_generating"
+    status = 503
+
+
 class Draining(DarkroomError):
     code = "draining"
     status = 503
@@ -179,3 +210,21 @@ class ConfigurationError(DarkroomError):
     """The settings can't be used; the message names the setting and the remedy. Never sent over HTTP."""
 
     code = "configuration_error"
+
+
+def to_record(error: DarkroomError, message: str | None = None) -> dict[str, Any]:
+    """A refusal as it is kept with its generation; `message` in place of its own."""
+    return {"code": error.code, "message": message or error.message, "charged": error.charged}
+
+
+def from_record(record: Mapping[str, Any]) -> DarkroomError:
+    """The refusal that was kept, for those who ask again."""
+    charged: Charged = record.get("charged") or "unknown"
+    kind = _RECORDED.get(record["code"], ProviderError)
+    return kind(record["message"], charged=charged, should_retry=None if charged == "no" else False)
+
+
+_RECORDED: dict[str, type[DarkroomError]] = {
+    kind.code: kind
+    for kind in (InvalidRequest, ProviderError, ProviderTimeout, ProviderUnavailable, LedgerUnavailable, Draining)
+}

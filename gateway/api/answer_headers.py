@@ -72,6 +72,8 @@ def _cache_status(call: Call, delivery: Delivery) -> list[Header]:
         said = "darkroom; hit"
     elif delivery.outcome == "joined":
         said = "darkroom; fwd=miss; collapsed"
+    elif delivery.outcome == "repeated":
+        said = "darkroom; fwd=miss; collapsed; detail=repeat"
     elif call.plan is not None and call.plan.bypass:
         said = f"darkroom; fwd=bypass; detail={call.plan.bypass}"
     else:

@@ -19,6 +19,14 @@ from gateway.resources import Call, Delivery, Resources
 
 PATHS = frozenset({"/v1/images/generations", "/v1/images/generations/"})
 STATE = "darkroom_call"
+_LISTS = frozenset({b"cache-control", b"darkroom-tags", b"prefer"})
+_READ = _LISTS | {
+    b"authorization",
+    b"content-length",
+    b"idempotency-key",
+    b"x-client-request-id",
+    b"x-stainless-retry-count",
+}
 _CLIENT_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -55,7 +63,7 @@ class HitPath:
     @staticmethod
     def _answer(resources: Resources, call: Call) -> Delivery | None:
         """A hit, or None: then the call is handed on, with its refusal if there is one already."""
-        if call.refusal is not None:
+        if call.refusal is not None or call.idempotency_header is not None:
             return None
         try:
             if resources.admission.try_now(call):
@@ -77,35 +85,31 @@ def _only_disconnect(receive: Receive) -> Receive:
 
 async def read_call(scope: Scope, receive: Receive, *, max_body_bytes: int) -> Call:
     """Begin a call from its request. What is wrong so early (key missing, body too large) is its `refusal`."""
-    authorization = cache_control = tags = client_request_id = length = None
+    said: dict[bytes, bytes] = {}
     for name, value in _headers(scope):
-        if name == b"authorization":
-            authorization = value
-        elif name == b"cache-control":
-            cache_control = value if cache_control is None else cache_control + b"," + value
-        elif name == b"darkroom-tags":
-            tags = value if tags is None else tags + b"," + value
-        elif name == b"x-client-request-id":
-            client_request_id = value
-        elif name == b"content-length":
-            length = value
+        if name in _READ:
+            said[name] = said[name] + b"," + value if name in said and name in _LISTS else value
+    get = said.get
     refusal: DarkroomError | None = None
     token = ""
     try:
-        token = bearer(_text(authorization))
+        token = bearer(_text(get(b"authorization")))
     except InvalidApiKey as exc:
         refusal = exc
     body = b""
     try:
-        body = await read_body(receive, max_body_bytes, declared=length)
+        body = await read_body(receive, max_body_bytes, declared=get(b"content-length"))
     except BodyTooLarge as exc:
         refusal = refusal or exc
     call = Call(
         token=token,
         body=body,
-        cache_control=_text(cache_control),
-        tags_header=_text(tags),
-        client_request_id=_echoed(client_request_id),
+        cache_control=_text(get(b"cache-control")),
+        tags_header=_text(get(b"darkroom-tags")),
+        client_request_id=_echoed(get(b"x-client-request-id")),
+        idempotency_header=_text(get(b"idempotency-key")),
+        prefer_header=_text(get(b"prefer")),
+        retry_header=_text(get(b"x-stainless-retry-count")),
     )
     call.refusal = refusal
     return call

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gateway.api.head_limit import LimitedHeadProtocol
+from gateway.api.connection_limits import GuardedProtocol
 
 
-class OneWriteProtocol(LimitedHeadProtocol):
-    """uvicorn's own protocol, its heads limited, over a transport that holds heads back."""
+class OneWriteProtocol(GuardedProtocol):
+    """uvicorn's own protocol within limits, over a transport that holds heads back."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(HeadsWait(transport, self.loop))  # type: ignore[arg-type]

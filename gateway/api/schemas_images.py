@@ -19,8 +19,10 @@ _REFUSED = {
     401: "The key is missing, wrong or expired.",
     403: "The key is disabled, may not use the model, or a limit that never resets is spent.",
     404: "There is no such model.",
+    409: "The first call with this Idempotency-Key is still under way.",
     410: "The picture was removed.",
     413: "The body is too large.",
+    422: "This Idempotency-Key came with another request before.",
     429: "A limit is reached; `error.data` names it. `Retry-After` says when it resets.",
     502: "The provider failed, or its answer or picture is not one. `error.data.charged` says whether it cost.",
     503: "The provider or the ledger can't be used right now. `Retry-After` says when to try again.",
@@ -100,6 +102,23 @@ class ReceiptImage(BaseModel):
     size_bytes: int
 
 
+class Adjustment(BaseModel):
+    """A correction made after the cost was settled."""
+
+    id: str
+    amount_usd: str = Field(description="Added to the cost; negative when it was too high.")
+    reason: str
+    actor: str
+    at: str
+
+
+class Accepted(BaseModel):
+    id: str
+    object: str = "generation"
+    status: str
+    location: str
+
+
 class ReceiptAnswer(BaseModel):
     id: str
     object: str = "generation"
@@ -113,7 +132,11 @@ class ReceiptAnswer(BaseModel):
     )
     images: list[ReceiptImage]
     price: Price
-    cost_usd: str | None = Field(description="null: not known.")
+    cost_usd: str | None = Field(description="null: not known. 0 for a purchase of another user that you joined.")
+    settled_by: str | None = Field(
+        description="How an unknown outcome was settled: answer, books, estimate or administrator."
+    )
+    adjustments: list[Adjustment]
     reused: int = Field(description="Calls that this purchase answered besides the one that bought it.")
     saved_usd: str
     inference_id: str | None
@@ -133,10 +156,28 @@ def _json_body(description: str) -> dict[str, Any]:
     }
 
 
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+
+
 GENERATE: dict[str, Any] = {
     "response_model": ImagesAnswer,
-    "responses": refused(400, 401, 403, 404, 410, 413, 429, 502, 503, 504),
-    "openapi_extra": _json_body("The model's parameters; GET /v1/models lists them."),
+    "responses": {
+        202: {"model": Accepted, "description": "`Prefer: respond-async`: `Location` is where the picture will be."},
+        **refused(400, 401, 403, 404, 409, 410, 413, 422, 429, 502, 503, 504),
+    },
+    "openapi_extra": {
+        **_json_body("The model's parameters; GET /v1/models lists them."),
+        "parameters": [
+            _header("Idempotency-Key", "What this call is known by: its repeat within a day gets the same answer."),
+            _header(
+                "Prefer", "`wait=N`: at most N seconds, then 503 `still_generating`. `respond-async`: 202 at once."
+            ),
+            _header("Cache-Control", "no-cache, no-store, only-if-cached, max-age=N (RFC 9111)."),
+            _header("Darkroom-Tags", "For the bill: `app=search,env=prod`."),
+            _header("X-Client-Request-Id", "Echoed."),
+        ],
+    },
     "tags": ["images"],
 }
 QUOTE: dict[str, Any] = {
@@ -218,6 +259,14 @@ def quote_body(
     )
 
 
+def adjustment_body(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: row[name] for name in ("id", "reason", "actor")},
+        "amount_usd": usd(row["amount_micro_usd"]),
+        "at": iso_time(row["at_ms"]),
+    }
+
+
 def receipt_body(receipt: Receipt) -> dict[str, Any]:
     row = receipt.row
     cost, finished = row["cost_micro_usd"], row["finished_ms"]
@@ -240,9 +289,11 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
             for image, address in receipt.images
         ],
         "price": price_body(msgspec.convert(row["price_rule"], PriceRule)),
-        "cost_usd": None if cost is None else usd(cost),
-        "reused": receipt.reused,
-        "saved_usd": usd(receipt.saved_micro_usd),
+        "cost_usd": "0" if receipt.joined else None if cost is None else usd(cost),
+        "settled_by": row["settled_by"],
+        "adjustments": [] if receipt.joined else [adjustment_body(row) for row in receipt.adjustments],
+        "reused": 0 if receipt.joined else receipt.reused,
+        "saved_usd": "0" if receipt.joined else usd(receipt.saved_micro_usd),
         "created_at": iso_time(row["created_ms"]),
         "finished_at": None if finished is None else iso_time(finished),
     }

@@ -48,7 +48,9 @@ class RequestRow(BaseModel):
     team_id: str | None
     model: str | None
     provider: str | None
-    outcome: str = Field(description="hit, joined, bought, refused or failed.")
+    outcome: str = Field(
+        description="hit, joined, repeated, bought, refused or failed; settlement and adjustment are money alone."
+    )
     status: int
     code: str | None
     images: int
@@ -76,7 +78,11 @@ class GenerationRow(BaseModel):
     team_id: str | None
     images: int
     reserved_usd: str
-    cost_usd: str | None
+    cost_usd: str | None = Field(description="As settled; null: not known.")
+    adjusted_usd: str = Field(description="The sum of later corrections.")
+    settled_by: str | None = Field(
+        description="How an unknown outcome was settled: answer, books, estimate or administrator."
+    )
     overrun: bool = Field(description="It cost more than was reserved for it.")
     price_rule: Price
     inference_id: str | None
@@ -138,6 +144,7 @@ def generation_row(row: Mapping[str, Any]) -> GenerationRow:
         **taken,
         reserved_usd=usd(row["reserved_micro_usd"]),
         cost_usd=None if cost is None else usd(cost),
+        adjusted_usd=usd(row["adjusted_micro_usd"]),
         price_rule=Price(**price_body(msgspec.convert(row["price_rule"], PriceRule))),
         created_at=iso_time(row["created_ms"]),
         finished_at=None if finished is None else iso_time(finished),

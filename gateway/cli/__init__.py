@@ -11,8 +11,10 @@ from gateway import __version__
 from gateway.cli import serve
 from gateway.cli.accounts import key, team, user
 from gateway.cli.cache import cache
+from gateway.cli.doctor import doctor
 from gateway.cli.generate import generate
 from gateway.cli.limits import limit
+from gateway.cli.money import generation, reconcile
 from gateway.cli.usage import usage
 from gateway.cli.warm import warm
 
@@ -49,7 +51,10 @@ app.add_typer(user, name="user")
 app.add_typer(key, name="key")
 app.add_typer(limit, name="limit")
 app.add_typer(cache, name="cache")
+app.add_typer(generation, name="generation")
 app.command()(usage)
+app.command()(reconcile)
+app.command()(doctor)
 app.command()(generate)
 app.command()(warm)
 serve.register(app)

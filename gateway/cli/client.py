@@ -63,7 +63,7 @@ def in_path(text: str) -> str:
     return quote(text, safe="")
 
 
-def admin_client(ctx: typer.Context) -> Client:
+def admin_client(ctx: typer.Context, *, timeout_s: float = _TIMEOUT_S) -> Client:
     """With the admin key of DARKROOM_ADMIN_KEY, else the one that the gateway made in its data_dir."""
     config = _read_config(ctx)
     key = os.environ.get("DARKROOM_ADMIN_KEY")
@@ -72,7 +72,7 @@ def admin_client(ctx: typer.Context) -> Client:
         if not path.is_file():
             fail(f"There is no admin key: set DARKROOM_ADMIN_KEY, or run this where {path} is.")
         key = path.read_text(encoding="utf-8").strip()
-    return Client(base_url(config), key)
+    return Client(base_url(config), key, timeout_s=timeout_s)
 
 
 def caller_key() -> str:

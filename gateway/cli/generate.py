@@ -98,7 +98,8 @@ def _target(output: Path | None, response: httpx.Response, position: int) -> Pat
 
 
 def _account(headers: httpx.Headers) -> str:
-    source = "from the cache" if "hit" in headers.get("cache-status", "") else "made now"
+    status = headers.get("cache-status", "")
+    source = "from the cache" if "hit" in status else "bought before" if "collapsed" in status else "made now"
     cost, saved = headers.get("darkroom-cost-usd", "unknown"), headers.get("darkroom-saved-usd", "0")
     return f"{source}; cost ${cost}, saved ${saved}"
 

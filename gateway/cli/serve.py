@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
-from gateway.api.one_write import OneWriteProtocol
-from gateway.config import Settings, load_settings
+from gateway.cli.settings import fail_with, load
+from gateway.config import Settings
 from gateway.config_sections import AimlapiSettings
 from gateway.errors import DarkroomError
 from gateway.telemetry.logs import configure_logs
@@ -40,34 +35,35 @@ def serve(
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
         if value is not None:
             os.environ[f"DARKROOM__SERVER__{name}"] = str(value)
-    settings = _load(ctx)
+    settings = load(ctx)
     configure_logs(style=settings.log.format, level=settings.log.level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))
     except DarkroomError as exc:
-        _fail(exc)
+        fail_with(exc)
 
 
 async def _serve(settings: Settings) -> None:
     """Open, serve until a signal, close. Raises DarkroomError when something can't be opened."""
-    from gateway.app import create_app  # noqa: PLC0415  (heavy: not for every command)
+    from gateway.api.serving import GatewayServer, server_config  # noqa: PLC0415  (heavy: not for every command)
+    from gateway.app import create_app  # noqa: PLC0415
     from gateway.resources import open_resources  # noqa: PLC0415
 
     async with open_resources(settings) as resources:
-        app = create_app(settings, resources=resources)
-        await _Server(_uvicorn_config(app, settings), settings).serve()
+        config = server_config(create_app(settings, resources=resources), settings)
+        await GatewayServer(config, resources, on_start=lambda: _greet(settings)).serve()
 
 
 def check_config(ctx: typer.Context) -> None:
     """Load the settings as `serve` does, and say what they come to. Exit 1 with every mistake."""
     from gateway.resources import served_models  # noqa: PLC0415  (heavy: not for every command)
 
-    settings = _load(ctx)
+    settings = load(ctx)
     try:
         models = served_models(settings)
     except DarkroomError as exc:
-        _fail(exc)
+        fail_with(exc)
     typer.echo(
         f"Listens on {settings.server.host}:{settings.server.port}, images at {settings.server.base_url}/images/"
     )
@@ -88,73 +84,17 @@ def migrate(ctx: typer.Context) -> None:
     """Bring the database to this version's schema."""
     from gateway.resources import migrate_database  # noqa: PLC0415
 
-    settings = _load(ctx)
+    settings = load(ctx)
     configure_logs(style=settings.log.format, level=settings.log.level)
     try:
         asyncio.run(migrate_database(settings))
     except DarkroomError as exc:
-        _fail(exc)
+        fail_with(exc)
     typer.echo("The database is at this version's schema.")
 
 
-def _load(ctx: typer.Context) -> Settings:
-    try:
-        return load_settings(ctx.obj)
-    except DarkroomError as exc:
-        _fail(exc)
-
-
-def _fail(exc: DarkroomError) -> NoReturn:
-    cause = f" ({exc.__cause__})" if exc.__cause__ is not None and exc.code == "ledger_unavailable" else ""
-    typer.echo(f"{exc.message}{cause}", err=True)
-    raise typer.Exit(1)
-
-
-def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    server = settings.server
-    return uvicorn.Config(
-        app,
-        host=server.host,
-        port=server.port,
-        http=OneWriteProtocol,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=server.keep_alive_s,
-        proxy_headers=bool(server.trusted_proxies),
-        forwarded_allow_ips=server.trusted_proxies,
-    )
-
-
-class _Server(uvicorn.Server):
-    """Says hello once it listens; stops at a signal, and at a second one the process ends where it is.
-
-    uvicorn raises a captured signal once more when it has stopped: that would end the process before open
-    purchases have had their time.
-    """
-
-    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
-        super().__init__(config)
-        self._settings = settings
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            typer.echo("\n".join(_greeting(self._settings)))
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
+def _greet(settings: Settings) -> None:
+    typer.echo("\n".join(_greeting(settings)))
 
 
 def _greeting(settings: Settings) -> list[str]:

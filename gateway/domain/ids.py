@@ -12,7 +12,7 @@ import secrets
 import time
 from typing import Literal
 
-IdKind = Literal["team", "user", "key", "gen", "img", "req", "evt"]
+IdKind = Literal["team", "user", "key", "gen", "img", "req", "evt", "adj", "pkey"]
 
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LETTERS = b"dk"

@@ -18,6 +18,7 @@ _MICRO_USD_PER_CREDIT = Decimal("0.5")  # $1 = 2,000,000 credits
 _ABSURD_MICRO_USD = 10_000 * 10**6
 _MAX_MESSAGE = 2_000
 _MAX_TIMINGS = 4_096
+_LONGEST_WAIT_S = 86_400.0
 
 
 def read_answer(body: bytes, headers: Mapping[str, str]) -> ProviderAnswer:
@@ -53,7 +54,13 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refuse
     enveloped = message is not None and (numbered or isinstance(error.get("message"), str))
     issues = _issues(error.get("data"))
     full = f"{message.rstrip('.:')}: {issues}" if message and issues else message or _snippet(body)
-    return Refused(status, full[:_MAX_MESSAGE], enveloped=enveloped, retry_after_s=_retry_after(headers))
+    return Refused(
+        status,
+        full[:_MAX_MESSAGE],
+        enveloped=enveloped,
+        retry_after_s=_retry_after(headers),
+        out_of_credits=_out_of_credits(error.get("data")),
+    )
 
 
 def _decode(body: bytes) -> Any:
@@ -125,6 +132,11 @@ def _timings(value: Any) -> dict[str, Any] | None:
     return value
 
 
+def _out_of_credits(data: Any) -> bool:
+    """By the kind that the provider names, in its spelling or the right one."""
+    return isinstance(data, dict) and data.get("kind") in ("err_insufficent_credits", "err_insufficient_credits")
+
+
 def _issues(data: Any) -> str:
     """`seed: Number must be greater than or equal to 1; prompt: Required`, or nothing."""
     issues = [issue for issue in data if isinstance(issue, dict)] if isinstance(data, list) else []
@@ -143,17 +155,17 @@ def _snippet(body: bytes) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds. A date (RFC 9110, 10.2.3) is measured against the answer's own `Date`: no clock needed."""
+    """Seconds, a day at most. A date (RFC 9110, 10.2.3) is measured against the answer's own `Date`, not a clock."""
     said = headers.get("retry-after", "").strip()
     if said.isascii() and said.isdigit():
-        return float(said)
+        return min(float(said), _LONGEST_WAIT_S)
     until, now = _date(said), _date(headers.get("date", ""))
-    return max(0.0, (until - now).total_seconds()) if until and now else None
+    return min(max(0.0, (until - now).total_seconds()), _LONGEST_WAIT_S) if until and now else None
 
 
 def _date(said: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(said)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of thirty digits
         return None
     return date if date.tzinfo else None

@@ -19,7 +19,7 @@ import msgspec
 from gateway.domain.answer import AnsweredImage, ProviderAnswer
 from gateway.domain.outcome import Lost, Refused, UpstreamEvent, UpstreamFailure
 from gateway.domain.picture import ImageUnusable
-from gateway.providers.base import Order, ProviderKey
+from gateway.providers.base import BookEntry, NoBooks, Order, ProviderKey
 from gateway.providers.sandbox_picture import Sketch, draw
 
 _SCHEME = "sandbox:"
@@ -38,8 +38,8 @@ class MagicSeed:
     image: Literal["drawn", "dead", "not_a_picture"] = "drawn"
 
 
-def _refused(status: int, message: str, retry_after_s: float | None = None) -> Refused:
-    return Refused(status, message, enveloped=True, retry_after_s=retry_after_s)
+def _refused(status: int, message: str, retry_after_s: float | None = None, *, out_of_credits: bool = False) -> Refused:
+    return Refused(status, message, enveloped=True, retry_after_s=retry_after_s, out_of_credits=out_of_credits)
 
 
 MAGIC_SEEDS: dict[int, MagicSeed] = {
@@ -47,7 +47,10 @@ MAGIC_SEEDS: dict[int, MagicSeed] = {
     900_030: MagicSeed("Answers after 30 seconds.", delay_s=30),
     900_206: MagicSeed("One image fewer than asked, when more than one was asked.", one_image_fewer=True),
     900_400: MagicSeed("The provider refuses the request (400).", _refused(400, "Invalid payload provided")),
-    900_403: MagicSeed("The provider's account is out of credits (403).", _refused(403, "You've run out of credits.")),
+    900_403: MagicSeed(
+        "The provider's account is out of credits (403).",
+        _refused(403, "You've run out of credits.", out_of_credits=True),
+    ),
     900_404: MagicSeed("Answers, but the picture's address is dead.", image="dead"),
     900_408: MagicSeed("No answer in time: the outcome is unknown.", Lost("no answer in time", timed_out=True)),
     900_415: MagicSeed("Answers, but the address holds no picture.", image="not_a_picture"),
@@ -99,6 +102,12 @@ class SandboxProvider:
         if image == "not_a_picture":
             return b"<!doctype html><title>Not a picture</title>"
         return await asyncio.to_thread(draw, sketch)
+
+    async def balance(self, key: ProviderKey) -> int | None:  # noqa: ARG002
+        return None
+
+    async def read_books(self, key: ProviderKey, *, since_ms: int, until_ms: int) -> list[BookEntry]:  # noqa: ARG002
+        raise NoBooks
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gateway.storage import audit, changes, image_index, response_cache, usage_log
+from gateway.storage import audit, changes, idempotency, image_index, response_cache, usage_log
 from gateway.storage.database import Database, now_ms
 from gateway.storage.image_index import Removal
 from gateway.storage.images import ImageStore
@@ -52,7 +52,9 @@ class CacheAdministration:
         return total
 
     async def apply_retention(self, *, images_days: int | None, requests_days: int | None) -> None:
-        """Remove what is too old: expired entries, pictures, usage rows, kept prompts, and bytes dead for an hour."""
+        """Remove what is too old: expired entries, pictures, usage rows, kept prompts, idempotency keys, and bytes dead
+        for an hour.
+        """
         await self._remove(
             lambda conn, now: response_cache.purge(conn, PurgeFilter(expired_at_ms=now), now_ms=now, limit=_BATCH)
         )
@@ -62,6 +64,7 @@ class CacheAdministration:
             )
         if requests_days is not None:
             await self._database.write(lambda conn: _forget_requests(conn, now_ms(conn) - requests_days * _DAY_MS))
+        await self._database.write(lambda conn: idempotency.prune(conn, now_ms=now_ms(conn)))
         while await self._database.write(self._sweep) == _BATCH:
             pass
 

@@ -6,6 +6,7 @@ thin path), `complete` does the rest (the route).
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +20,12 @@ from gateway.domain.caller import CacheScope, Caller
 from gateway.domain.ids import new_id
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.model import Model
+from gateway.domain.preferences import is_retry, parse_idempotency_key, parse_prefer
 from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded
 from gateway.services.callers import CallerDirectory
 from gateway.storage import usage_log
 from gateway.storage.database import Database
+from gateway.storage.idempotency import Claim
 from gateway.storage.rate_limits import MemoryRateLimits, RateState
 
 _TAG = re.compile(r"\s*([A-Za-z0-9_.-]{1,64})\s*=\s*([^,=\s][^,=]{0,127}?)\s*")
@@ -32,13 +35,20 @@ _KNOWN_BODY_BYTES = 4096
 
 
 class Call(msgspec.Struct):
-    """One request by a caller. Fields are filled in as they become known."""
+    """One request by a caller. Fields are filled in as they become known.
+
+    `generation_id` is the purchase it waits for; `owns`: whose picture its equal repeat gets if this call goes without.
+    `left`: its connection was seen to close.
+    """
 
     token: str
     body: bytes
     cache_control: str | None = None
     tags_header: str | None = None
     client_request_id: str | None = None
+    idempotency_header: str | None = None
+    prefer_header: str | None = None
+    retry_header: str | None = None
     request_id: str = msgspec.field(default_factory=lambda: new_id("req"))
     at_ms: int = msgspec.field(default_factory=lambda: time.time_ns() // 1_000_000)
     started_s: float = msgspec.field(default_factory=time.monotonic)
@@ -51,7 +61,27 @@ class Call(msgspec.Struct):
     fingerprint: str = ""
     provider: str = ""
     refusal: DarkroomError | None = None
+    claim: Claim | None = None
+    wait_s: float | None = None
+    respond_async: bool = False
     generation_id: str | None = None
+    owns: bool = False
+    left: bool = False
+
+    @property
+    def retried(self) -> bool:
+        return is_retry(self.retry_header)
+
+    @property
+    def repeat_key(self) -> str:
+        """The same for equal calls of one key, one end user (`user`) and one wish about the cache."""
+        caller, request, plan = self.known
+        parts = (caller.key_id, self.fingerprint, request.user or "", str(plan.readable))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @property
+    def latency_us(self) -> int:
+        return int((time.monotonic() - self.started_s) * 1_000_000)
 
     @property
     def known(self) -> tuple[Caller, ImageRequest, cache_policy.CachePlan]:
@@ -91,7 +121,7 @@ class Call(msgspec.Struct):
             "images": images,
             "cost_micro_usd": cost_micro_usd,
             "saved_micro_usd": saved_micro_usd,
-            "latency_us": int((time.monotonic() - self.started_s) * 1_000_000),
+            "latency_us": self.latency_us,
             "generation_id": generation_id,
             "tags": self.tags,
             "labels": dict(caller.labels) or None,
@@ -132,8 +162,11 @@ class Admission:
         provider_of: Callable[[Mode, Model], tuple[str, str]],
         cache_scope: CacheScope,
         flush_usage: Callable[[], Any],
+        max_wait_s: float | None = None,
     ) -> None:
-        """`provider_of` gives the name and kind of the provider that serves a model in a mode."""
+        """`provider_of` gives the name and kind of the provider that serves a model in a mode. `max_wait_s`: the
+        longest that a call may wait for its picture.
+        """
         self._database = database
         self._callers = callers
         self._rates = rates
@@ -141,6 +174,7 @@ class Admission:
         self._provider_of = provider_of
         self._cache_scope: CacheScope = cache_scope
         self._flush_usage = flush_usage
+        self._max_wait_s = max_wait_s
         self._known: dict[tuple[bytes, Mode, str], _Understood] = {}
 
     def try_now(self, call: Call) -> bool:
@@ -218,7 +252,20 @@ class Admission:
         call.provider = known.provider
         call.fingerprint = known.fingerprint
         call.request = request
+        if call.idempotency_header is not None or call.prefer_header is not None or self._max_wait_s is not None:
+            self._heed(call, caller, request)
         call.body = b""  # a call waits for seconds; its body need not
+
+    def _heed(self, call: Call, caller: Caller, request: ImageRequest) -> None:
+        """How the caller wants to be answered. Raises InvalidRequest."""
+        key = parse_idempotency_key(call.idempotency_header)
+        if key is not None:
+            told = f"{call.fingerprint} {request.response_format}"
+            call.claim = Claim(caller.key_id, key, hashlib.sha256(told.encode()).hexdigest())
+        wish = parse_prefer(call.prefer_header)
+        waits = [wait for wait in (wish.wait_s, self._max_wait_s) if wait is not None]
+        call.wait_s = min(waits, default=None)
+        call.respond_async = wish.respond_async
 
     def _understood(self, body: bytes, caller: Caller, scope: str) -> _Understood:
         """Raises DarkroomError: first for a model the caller may not use, then for what is wrong with the request."""

@@ -3,19 +3,32 @@
 cache  --hit-->  journal the use -> answer
 flight --join->  wait for the purchase under way -> journal -> answer
 buy:   reserve -> send -> settle -> fetch, store, publish -> answer
+
+Around it, what makes a repeat cost nothing: an Idempotency-Key replays what it was used for, and an equal call of a
+caller that went without its picture gets that one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Literal
+from collections.abc import Awaitable
+from typing import Literal, TypeVar
 
 import msgspec
+import sqlalchemy as sa
 
 from gateway.domain.answer import StoredAnswer
 from gateway.domain.pricing import PriceRule
-from gateway.errors import DarkroomError, NotCached, ProviderTimeout
+from gateway.errors import (
+    DarkroomError,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    NotCached,
+    ProviderTimeout,
+    StillGenerating,
+    from_record,
+)
 from gateway.services.answers import AnswerCache, AnswerRenderer
 from gateway.services.calls import Call
 from gateway.services.flights import Flights
@@ -24,11 +37,17 @@ from gateway.services.publication import Published
 from gateway.services.purchases import Purchase, Purchases
 from gateway.services.recovery import NeverSent, Recovery
 from gateway.services.usage import UsageRecorder
+from gateway.storage import generations, idempotency, repeats
+from gateway.storage.database import Database, now_ms
 from gateway.storage.generations import AlreadyStored, AlreadyUnderWay
+from gateway.storage.idempotency import AlreadyClaimed, Claim
+from gateway.storage.repeats import AlreadyLost, AlreadyYours
 from gateway.storage.response_cache import HeldAnswer
 
 _GRACE_S = 60.0
 """How much longer than the provider may take a caller waits: for its turn at a key, and for the picture's bytes."""
+
+T = TypeVar("T")
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -39,7 +58,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     answer: StoredAnswer
     body: bytes
-    outcome: Literal["hit", "joined", "bought"]
+    outcome: Literal["hit", "joined", "repeated", "bought"]
     cost_micro_usd: int
     saved_micro_usd: int
     stored: bool = False
@@ -50,6 +69,7 @@ class Delivery(msgspec.Struct, frozen=True):
 class ImageGenerator:
     def __init__(
         self,
+        database: Database,
         *,
         answers: AnswerCache,
         renderer: AnswerRenderer,
@@ -59,6 +79,7 @@ class ImageGenerator:
         usage: UsageRecorder,
         prices: PriceBook,
     ) -> None:
+        self._database = database
         self._answers = answers
         self._renderer = renderer
         self._flights = flights
@@ -78,14 +99,45 @@ class ImageGenerator:
         return self._hit(call, held, self._held_body(call, held))
 
     async def __call__(self, call: Call) -> Delivery:
-        """Raises DarkroomError. Every call whose caller is known leaves one row in the usage log."""
+        """Raises DarkroomError; StillGenerating when the call may wait no longer, and `call.generation_id` goes on.
+
+        Every call whose caller is known leaves one row in the usage log.
+        """
         try:
+            if call.claim is not None:
+                return await self._once(call, call.claim)
             return await self._deliver(call)
         except _Recorded as recorded:
             raise recorded.error from recorded.error.__cause__
+        except StillGenerating as error:
+            await self._promise(call, error)
+            raise
         except DarkroomError as error:
             self._usage.refused(call, error)
             raise
+
+    def left(self, call: Call) -> None:
+        """The connection closed before the answer was sent: the caller's equal repeat gets what it waits for."""
+        call.left = True
+        self._give_up(call)
+
+    async def _once(self, call: Call, claim: Claim) -> Delivery:
+        """What this Idempotency-Key was used for; else what it is used for now."""
+        while True:
+            found = await self._database.read(lambda conn: idempotency.find(conn, claim, now_ms=now_ms(conn)))
+            try:
+                if found is None:
+                    return await self._deliver(call)
+                request_hash, generation_id = found
+                if request_hash != claim.request_hash:
+                    raise IdempotencyMismatch(
+                        "This Idempotency-Key came with another request before; a new request needs a new key.",
+                        param="Idempotency-Key",
+                        should_retry=False,
+                    )
+                return await self._repeated(call, generation_id)
+            except (AlreadyClaimed, NeverSent):  # used meanwhile; or free again: nothing was bought with it
+                continue
 
     async def _deliver(self, call: Call) -> Delivery:
         _, _, plan = call.known
@@ -95,10 +147,19 @@ class ImageGenerator:
                 return await self._hit_async(call, held)
         if plan.only_if_cached:
             raise NotCached("There is no such picture in the cache (only-if-cached).", should_retry=False, charged="no")
-        if plan.storable:
-            return await self._fly(call)
-        purchase = await self._purchases.start(call)
-        return await self._bought(call, purchase)
+        while True:
+            try:
+                if plan.storable:
+                    return await self._fly(call)
+                return await self._bought(call, await self._purchases.start(call))
+            except AlreadyLost as lost:
+                return await self._repeated(call, lost.generation_id)
+            except AlreadyYours as yours:
+                if await self._purchases.take(yours.generation_id):
+                    call.owns = True
+                    return await self._repeated(call, yours.generation_id)
+            except NeverSent:
+                continue
 
     async def _fly(self, call: Call) -> Delivery:
         """Join the flight of this fingerprint, or be the one who buys."""
@@ -114,44 +175,125 @@ class ImageGenerator:
                     else:
                         self._flights.depart(call.fingerprint, flight, purchase)
             if joined is not None:
-                return await self._joined(call, joined)
+                return await self._joined(call, joined.id)
             if elsewhere is None:
                 return await self._bought(call, purchase)
             if isinstance(elsewhere, AlreadyStored):
                 return await self._hit_async(call, self._answers.keep(elsewhere.entry))
-            return await self._follow(call, elsewhere.generation_id)
+            return await self._joined(call, elsewhere.generation_id)
 
     async def _bought(self, call: Call, purchase: Purchase) -> Delivery:
+        """The buyer's row is the purchase's to write, whatever its caller is told."""
+        call.generation_id, call.owns = purchase.id, True
+        if call.left:
+            self._give_up(call)
         try:
-            published = await _wait(purchase)
+            published = await self._patiently(call, _outcome(purchase), purchase.timeout_s + _GRACE_S)
+            body = await self._body(call, published.answer)
         except DarkroomError as error:
-            if purchase.row_written:
-                raise _Recorded(error) from error
-            raise
-        body = await self._body(call, published.answer)
+            raise _Recorded(error) from error
         cost = published.answer.cost_micro_usd
         return Delivery(published.answer, body, "bought", cost, 0, stored=published.entry is not None)
 
-    async def _joined(self, call: Call, purchase: Purchase) -> Delivery:
-        published = await _wait(purchase)
-        return await self._share(call, published.answer, stored=published.entry is not None)
+    async def _joined(self, call: Call, generation_id: str) -> Delivery:
+        """An equal purchase is under way, of this process, of another replica, or of nobody any more."""
+        await self._claim(call, generation_id)
+        answer = await self._wait(call, generation_id)
+        return await self._share(call, answer, "joined")
 
-    async def _follow(self, call: Call, generation_id: str) -> Delivery:
-        """An equal generation is under way that this process does not work on: an orphan, or another replica's."""
+    async def _repeated(self, call: Call, generation_id: str) -> Delivery:
+        """What the caller has asked for, and paid for, before."""
         try:
-            answer = await self._recovery.follow(generation_id, call.fingerprint, timeout_s=_GRACE_S)
-        except NeverSent:
-            return await self._fly(call)
-        return await self._share(call, answer, stored=True)
+            answer = await self._wait(call, generation_id)
+        except _TooLong as error:
+            if call.claim is None:
+                raise
+            raise IdempotencyInProgress(
+                "The first call with this Idempotency-Key is still under way.",
+                param="Idempotency-Key",
+                should_retry=False,
+                retry_after_s=5,
+            ) from error
+        return await self._share(call, answer, "repeated")
 
-    async def _share(self, call: Call, answer: StoredAnswer, *, stored: bool) -> Delivery:
+    async def _wait(self, call: Call, generation_id: str) -> StoredAnswer:
+        """The outcome of a generation, whoever makes it. Raises NeverSent, and the refusal that it ended with."""
+        call.generation_id = generation_id
+        if call.left:
+            self._give_up(call)
+        purchase = self._purchases.under_way(generation_id)
+        if purchase is not None:
+            published = await self._patiently(call, _outcome(purchase), purchase.timeout_s + _GRACE_S)
+            return published.answer
+        state = await self._database.read(lambda conn: generations.state_of(conn, generation_id))
+        if state is None:
+            raise NeverSent(generation_id)
+        if state.answer is not None:
+            return state.answer
+        if state.under_way:
+            return await self._patiently(call, self._recovery.follow(generation_id), _GRACE_S)
+        raise from_record(state.error or {"code": "provider_error", "message": "It ended without a picture."})
+
+    async def _patiently(self, call: Call, outcome: Awaitable[T], longest_s: float) -> T:
+        """Wait as long as the call may. Raises StillGenerating, or ProviderTimeout after `longest_s`; the purchase goes
+        on, and the caller's equal repeat gets it.
+        """
+        patience_s = None if call.wait_s is None else max(0.0, call.wait_s - call.latency_us / 1e6)
+        own = patience_s is not None and patience_s < longest_s
+        try:
+            async with asyncio.timeout(patience_s if own else longest_s):
+                return await outcome
+        except TimeoutError:
+            if not call.respond_async:
+                self._give_up(call)
+            if own:
+                raise StillGenerating(
+                    "The picture is still being made. Send the same call again: it joins this purchase.",
+                    retry_after_s=1,
+                    charged="no",
+                ) from None
+            raise _TooLong(
+                "The picture is taking too long. The purchase goes on; ask again in a while.",
+                charged="unknown",
+                should_retry=False,
+            ) from None
+
+    def _give_up(self, call: Call) -> None:
+        if call.owns and call.generation_id is not None and call.claim is None:
+            self._purchases.abandon(call.generation_id)
+
+    async def _claim(self, call: Call, generation_id: str) -> None:
+        """An Idempotency-Key is used for what is not bought too. Raises AlreadyClaimed."""
+        claim = call.claim
+        if claim is None:
+            return
+
+        def work(conn: sa.Connection) -> None:
+            at_ms = now_ms(conn)
+            if idempotency.find(conn, claim, now_ms=at_ms) != (claim.request_hash, generation_id):
+                idempotency.make(conn, claim, generation_id, now_ms=at_ms)
+
+        await self._database.write(work)
+
+    async def _promise(self, call: Call, error: StillGenerating) -> None:
+        """A caller that does not wait, and did not buy: its row, and its right to the picture."""
+        if not call.respond_async or call.generation_id is None:
+            self._usage.refused(call, error)
+            return
+        caller, generation_id = call.known[0], call.generation_id
+        await self._database.write(lambda conn: repeats.share(conn, generation_id, caller.user_id))
+        self._usage.served(call.usage_row("joined", status=202, generation_id=generation_id, provider=call.provider))
+
+    async def _share(self, call: Call, answer: StoredAnswer, outcome: Literal["joined", "repeated"]) -> Delivery:
         body = await self._body(call, answer)
-        delivery = Delivery(answer, body, "joined", 0, answer.cost_micro_usd, stored=stored)
+        saved = answer.cost_micro_usd if outcome == "joined" else 0
+        delivery = Delivery(answer, body, outcome, 0, saved, stored=True)
         self._record(call, delivery)
         return delivery
 
     async def _hit_async(self, call: Call, held: HeldAnswer) -> Delivery:
         _, request, _ = call.known
+        await self._claim(call, held.entry.answer.generation_id)
         if request.response_format == "url":
             return self._hit(call, held, self._held_body(call, held))
         return self._hit(call, held, await self._body(call, held.entry.answer))
@@ -200,6 +342,10 @@ class ImageGenerator:
         return held is not None and _fresh(held, call)
 
 
+class _TooLong(ProviderTimeout):
+    """Nobody waits longer than this; the generation itself may still come to its picture."""
+
+
 class _Recorded(Exception):
     """Carries an error whose usage row is written already past the place that writes rows."""
 
@@ -214,14 +360,6 @@ def _fresh(held: HeldAnswer, call: Call) -> bool:
     return plan.accepts(created_ms=entry.created_ms, expires_ms=entry.expires_ms, now_ms=call.at_ms)
 
 
-async def _wait(purchase: Purchase) -> Published:
-    """The outcome of a purchase, for one of those who wait for it. Leaving does not end the purchase."""
-    try:
-        async with asyncio.timeout(purchase.timeout_s + _GRACE_S):
-            return await asyncio.shield(purchase.outcome)
-    except TimeoutError:
-        raise ProviderTimeout(
-            "The picture is taking too long. The purchase goes on; ask again in a while.",
-            charged="unknown",
-            should_retry=False,
-        ) from None
+async def _outcome(purchase: Purchase) -> Published:
+    """For one of those who wait: leaving does not end the purchase."""
+    return await asyncio.shield(purchase.outcome)

@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -22,7 +22,6 @@ from gateway.domain.answer import AnsweredImage, ProviderAnswer, StoredAnswer, S
 from gateway.domain.ids import new_id
 from gateway.domain.picture import ImageUnusable, PictureFacts, inspect_picture
 from gateway.errors import ProviderError
-from gateway.providers.base import Provider
 from gateway.storage import generations
 from gateway.storage.database import Database
 from gateway.storage.images import ImageStore
@@ -42,6 +41,16 @@ class Expected(msgspec.Struct, frozen=True):
     size: tuple[int, int]
 
 
+class PictureSource(Protocol):
+    """Where the pictures of an answer are: its provider."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def fetch(self, address: str) -> bytes:
+        """Raises ImageUnusable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Paid:
     """A generation that is settled and waits for its pictures. `usage` is the buyer's row, ready but for the outcome.
@@ -50,7 +59,7 @@ class Paid:
     """
 
     generation_id: str
-    provider: Provider
+    provider: PictureSource
     answer: ProviderAnswer
     cost_micro_usd: int
     expected: Expected
@@ -162,7 +171,7 @@ class Publisher:
         )
         return stored, data
 
-    async def _bytes(self, provider: Provider, image: AnsweredImage) -> bytes:
+    async def _bytes(self, provider: PictureSource, image: AnsweredImage) -> bytes:
         if image.b64 is not None:
             try:
                 return base64.b64decode(image.b64, validate=True)

@@ -6,24 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from gateway.domain.answer import StoredImage
 from gateway.domain.caller import Caller
 from gateway.errors import ImageRemoved, NotFound
 from gateway.services.answers import ImageLinks
-from gateway.storage import image_index, records, usage_queries
+from gateway.storage import image_index, records, repeats, settlement, usage_queries
 from gateway.storage.database import Database
 from gateway.storage.images import ImageStore
 from gateway.storage.paging import Page, is_id
+from gateway.storage.tables import UNDER_WAY
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A generation's row, its pictures with their present addresses, and how often it was used again."""
+    """A generation's row, its pictures with their present addresses, and how often it was used again.
+
+    `joined`: seen by a user who did not buy it, and is shown its state and pictures alone.
+    """
 
     row: dict[str, Any]
+    adjustments: Sequence[dict[str, Any]]
+    joined: bool
     images: Sequence[tuple[StoredImage, str | None]]
     reused: int
     saved_micro_usd: int
+
+    @property
+    def under_way(self) -> bool:
+        return self.row["status"] in UNDER_WAY
 
 
 class Receipts:
@@ -32,16 +44,36 @@ class Receipts:
         self._links = links
 
     async def require(self, generation_id: str, caller: Caller, *, now_s: int) -> Receipt:
-        """A purchase of the caller's user, in the caller's mode. Raises NotFound for all others."""
-        row = await self._database.read(lambda conn: records.find_generation(conn, generation_id))
-        if row is None or row["user_id"] != caller.user_id or row["mode"] != caller.mode.value:
+        """A purchase of the caller's user, or one that it was promised the picture of, in the caller's mode.
+
+        Raises NotFound for all others.
+        """
+
+        def look(conn: sa.Connection) -> Receipt | None:
+            row = records.find_generation(conn, generation_id)
+            if row is None or row["mode"] != caller.mode.value:
+                return None
+            bought = row["user_id"] == caller.user_id
+            if not bought and not repeats.is_shared(conn, generation_id, caller.user_id):
+                return None
+            images = [
+                (found.image, None if found.removed else self._links.address(found.image, now_s=now_s))
+                for found in image_index.of_generation(conn, generation_id)
+            ]
+            adjustments = settlement.adjustments_of(conn, generation_id)
+            return Receipt(row, adjustments, not bought, images, *usage_queries.reuse_of(conn, generation_id))
+
+        found = await self._database.read(look)
+        if found is None:
             raise NotFound(f"There is no generation {generation_id[:64]!r} of yours.")
-        images = await self._database.read(lambda conn: image_index.of_generation(conn, generation_id))
-        reused, saved = await self._database.read(lambda conn: usage_queries.reuse_of(conn, generation_id))
-        shown = [
-            (found.image, None if found.removed else self._links.address(found.image, now_s=now_s)) for found in images
-        ]
-        return Receipt(row, shown, reused, saved)
+        return found
+
+    async def get(self, generation_id: str) -> dict[str, Any]:
+        """Any purchase, for administrators. Raises NotFound."""
+        row = await self._database.read(lambda conn: records.find_generation(conn, generation_id))
+        if row is None:
+            raise NotFound(f"There is no generation {generation_id[:64]!r}.")
+        return row
 
     async def list(self, **filters: Any) -> Page[dict[str, Any]]:
         return await self._database.read(lambda conn: records.list_generations(conn, **filters))

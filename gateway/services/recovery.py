@@ -8,20 +8,27 @@ answered  paid: fetched and published, for an hour; then `failed`, with its cost
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import structlog
 
-from gateway.domain.answer import ProviderAnswer, StoredAnswer
-from gateway.errors import DarkroomError, LedgerUnavailable, ProviderTimeout
-from gateway.providers.base import ImageUnusable, Order, Provider, ProviderKey
+from gateway.domain.answer import StoredAnswer
+from gateway.errors import (
+    DarkroomError,
+    LedgerUnavailable,
+    ProviderTimeout,
+    ProviderUnavailable,
+    from_record,
+    to_record,
+)
+from gateway.providers.base import ImageUnusable, Provider
 from gateway.services.answers import AnswerCache
 from gateway.services.publication import Expected, Paid, Published, Publisher
-from gateway.storage import generations, response_cache
+from gateway.storage import generations, orphans
 from gateway.storage.database import Database
-from gateway.storage.generations import Orphan
+from gateway.storage.orphans import Orphan
 
 _PERIOD_S = 15.0
 _GIVE_UP_MS = 3_600_000
@@ -33,19 +40,11 @@ _log = structlog.get_logger(__name__)
 class _Departed:
     """Stands in for a provider that is no longer configured: its pictures can't be fetched, until it is back."""
 
-    kind = "departed"
-
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def buy(self, order: Order, key: ProviderKey) -> ProviderAnswer:
-        raise NotImplementedError
-
     async def fetch(self, address: str) -> bytes:  # noqa: ARG002  (no address can be fetched)
         raise ImageUnusable(f"its provider, {self.name}, is not configured any more", permanent=False)
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
 
 class NeverSent(Exception):
@@ -66,7 +65,7 @@ class Recovery:
         providers: Mapping[str, Provider],
         *,
         process_id: str,
-        active: AbstractSet[str],
+        active: Collection[str],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
@@ -84,8 +83,8 @@ class Recovery:
 
         Money is settled now; pictures that are paid for are fetched in `run`, so that no image host delays a start.
         """
-        while orphans := await self._claim(alone=True):
-            for orphan in orphans:
+        while found := await self._claim(alone=True):
+            for orphan in found:
                 if orphan.status == "answered":
                     self._resuming.add(orphan.id)
                     self._left_over.append(orphan)
@@ -111,25 +110,29 @@ class Recovery:
 
     async def renew(self) -> None:
         """What nobody here works on any more is not renewed: it runs out and is recovered, by us too."""
-        at_work = self._active | self._resuming
+        at_work = self._at_work
         if at_work:
-            await self._database.write(lambda conn: generations.renew_leases(conn, self._process_id, at_work))
+            await self._database.write(lambda conn: orphans.renew_leases(conn, self._process_id, at_work))
 
     async def recover(self) -> int:
         """One pass over the orphans. Returns how many there were."""
-        orphans = await self._claim(alone=False)
+        claimed = await self._claim(alone=False)
         # with SQL gone for a while the leases of our own ran out too; they are not orphans, and are renewed by this
-        orphans = [orphan for orphan in orphans if orphan.id not in self._active | self._resuming]
-        await self._settle_each(sorted(orphans, key=lambda orphan: orphan.status == "answered"))  # pictures take long
-        return len(orphans)
+        found = [orphan for orphan in claimed if orphan.id not in self._at_work]
+        await self._settle_each(sorted(found, key=lambda orphan: orphan.status == "answered"))  # pictures take long
+        return len(found)
+
+    @property
+    def _at_work(self) -> set[str]:
+        return {*self._active, *self._resuming}
 
     async def _claim(self, *, alone: bool) -> list[Orphan]:
         return await self._database.write(
-            lambda conn: generations.claim_orphans(conn, lease_owner=self._process_id, all_others=alone)
+            lambda conn: orphans.claim_orphans(conn, lease_owner=self._process_id, all_others=alone)
         )
 
-    async def _settle_each(self, orphans: Sequence[Orphan]) -> None:
-        for orphan in orphans:
+    async def _settle_each(self, found: Sequence[Orphan]) -> None:
+        for orphan in found:
             try:
                 await self._settle(orphan)
             except Exception:  # noqa: BLE001  (whatever one orphan does, the others are owed their turn)
@@ -143,17 +146,25 @@ class Recovery:
             except DarkroomError as exc:
                 _log.warning("picture_not_fetched", generation_id=orphan.id, reason=exc.message)
             return
-        lost = orphan.status == "sent"
-        close = generations.lose if lost else generations.fail
-        message = "the process ended while the order was out" if lost else "the process ended before the order was sent"
-        row = orphan.usage | {
-            "outcome": "failed",
-            "status": 504 if lost else 503,
-            "code": "provider_timeout" if lost else "provider_unavailable",
-            "cost_micro_usd": None if lost else 0,
-        }
-        error = {"code": row["code"], "message": message}
-        await self._database.write(lambda conn: close(conn, orphan.id, error=error, usage=row))
+        if orphan.status == "sent":
+            await self._lose(orphan)
+        else:
+            await self._release(orphan)
+
+    async def _lose(self, orphan: Orphan) -> None:
+        said = ProviderTimeout(
+            "The gateway stopped while the order was out. It may have been charged, so it is not repeated.",
+            charged="unknown",
+        )
+        row = _failed(orphan, said, cost_micro_usd=None)
+        await self._database.write(lambda conn: generations.lose(conn, orphan.id, error=to_record(said), usage=row))
+
+    async def _release(self, orphan: Orphan) -> None:
+        said = ProviderUnavailable("The gateway stopped before the order was sent.", charged="no")
+        row = _failed(orphan, said, cost_micro_usd=0)
+        await self._database.write(
+            lambda conn: generations.fail(conn, orphan.id, error=to_record(said), usage=row, frees_claims=True)
+        )
 
     async def _resume(self, orphan: Orphan) -> Published:
         """Fetch and publish what is paid for. Raises what `Publisher.publish` raises; then it is left for later."""
@@ -165,7 +176,7 @@ class Recovery:
             if (orphan.answered_ago_ms or 0) > _GIVE_UP_MS:
                 await self._publisher.abandon(paid, exc.message)
             else:
-                await self._database.write(lambda conn: generations.disown(conn, orphan.id))
+                await self._database.write(lambda conn: orphans.disown(conn, orphan.id, lease_owner=self._process_id))
             raise
         finally:
             self._resuming.discard(orphan.id)
@@ -187,38 +198,34 @@ class Recovery:
             usage=orphan.usage,
         )
 
-    async def follow(self, generation_id: str, fingerprint: str, *, timeout_s: float) -> StoredAnswer:
+    async def follow(self, generation_id: str) -> StoredAnswer:
         """Wait for a generation that this process does not work on; take it over if nobody does.
 
         Raises NeverSent when it was released without having been sent, ProviderError when its picture can't be had,
-        ProviderTimeout when its outcome is unknown or the wait is over.
+        and the refusal that it ended with.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while (answer := await self._look(generation_id, fingerprint)) is None:
-                    await self._sleep(_POLL_S)
-                return answer
-        except TimeoutError:
-            raise _outcome_unknown("is still under way") from None
+        while (answer := await self._look(generation_id)) is None:
+            await self._sleep(_POLL_S)
+        return answer
 
-    async def _look(self, generation_id: str, fingerprint: str) -> StoredAnswer | None:
+    async def _look(self, generation_id: str) -> StoredAnswer | None:
         orphan = await self._database.write(
-            lambda conn: generations.claim_answered(conn, generation_id, lease_owner=self._process_id)
+            lambda conn: orphans.claim_answered(conn, generation_id, lease_owner=self._process_id)
         )
         if orphan is not None:
             return (await self._resume(orphan)).answer
-        status, error, was_sent = await self._database.read(lambda conn: generations.status_of(conn, generation_id))
-        if status == "failed" and not was_sent:
+        state = await self._database.read(lambda conn: generations.state_of(conn, generation_id))
+        if state is None or (state.status == "failed" and not state.was_sent):
             raise NeverSent(generation_id)
-        if status == "succeeded":
-            entry = await self._database.read(lambda conn: response_cache.find(conn, fingerprint))
-            if entry is None:
-                raise _outcome_unknown("has ended, but its answer was not kept")
-            return self._answers.keep(entry).entry.answer
-        if status in {"failed", "unknown"}:
-            raise _outcome_unknown((error or {}).get("message", "ended without a picture"))
-        return None
+        if not state.under_way and state.answer is None:
+            raise from_record(state.error or {"code": "provider_error", "message": "It ended without a picture."})
+        return state.answer
 
 
-def _outcome_unknown(what: str) -> ProviderTimeout:
-    return ProviderTimeout(f"An equal purchase {what}. Ask again in a while.", charged="unknown", should_retry=False)
+def _failed(orphan: Orphan, error: DarkroomError, *, cost_micro_usd: int | None) -> dict[str, Any]:
+    return orphan.usage | {
+        "outcome": "failed",
+        "status": error.status,
+        "code": error.code,
+        "cost_micro_usd": cost_micro_usd,
+    }

@@ -87,6 +87,18 @@ def release_concurrency(conn: sa.Connection, generation_id: str, *, mode: str) -
     _post(conn, generation_id, {}, mode=mode, where=holds.c.metric == Metric.CONCURRENCY.value)
 
 
+def adjust(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], amount: int, *, mode: str, at_ms: int) -> None:
+    """Correct what was spent in the windows of a moment, where counters of money are there. Never below 0."""
+    _lock_scopes(conn, scopes, mode=mode, alone=False)
+    corrected = counters.c.spent + amount
+    for scope, scope_id in scopes:
+        for window in Window:
+            spot = (scope.value, scope_id, Metric.COST_USD.value, window.value)
+            where = _place(mode, spot, window_bounds(window, at_ms)[0])
+            spent = sa.case((corrected < 0, 0), else_=corrected)
+            conn.execute(sa.update(counters).filter_by(**where).values(spent=spent))
+
+
 def standings(conn: sa.Connection, limits: Sequence[Limit], *, mode: str, now_ms: int) -> list[Standing]:
     """How much of each limit is used. Limits of requests are not kept here."""
     found = []
@@ -97,6 +109,21 @@ def standings(conn: sa.Connection, limits: Sequence[Limit], *, mode: str, now_ms
         spent, reserved = row if row is not None else _sums(conn, _members(limit, where, reset_ms).subquery())
         found.append(Standing(limit, spent, reserved, reset_ms))
     return found
+
+
+def wrong_counters(conn: sa.Connection) -> list[str]:
+    """Those that differ from the purchases of their window: they are projections, and must never drift."""
+    wrong = []
+    for row in conn.execute(sa.select(counters)).mappings():
+        limit = Limit(ScopeKind(row["scope"]), row["scope_id"], Metric(row["metric"]), Window(row["window"]), 0)
+        start_ms, reset_ms = window_bounds(limit.window, row["window_start_ms"])
+        where = _place(row["mode"], _spot(limit), start_ms)
+        spent, reserved = _sums(conn, _members(limit, where, reset_ms).subquery())
+        expected = (0 if limit.metric is Metric.CONCURRENCY else spent, reserved)
+        kept = (row["spent"], row["reserved"])
+        if expected != kept:
+            wrong.append(f"{limit.name} of {limit.scope_id} from {start_ms}: spent and reserved {kept}, not {expected}")
+    return wrong
 
 
 def _spot(limit: Limit) -> _Spot:
@@ -208,7 +235,8 @@ def _members(limit: Limit, where: Mapping[str, Any], reset_ms: int | None) -> sa
         Metric.IMAGES: g.images,
         Metric.MEGAPIXELS: g.megapixels,
         Metric.COST_USD: sa.case(
-            (g.status.in_(_SETTLED), sa.func.coalesce(g.cost_micro_usd, 0)), else_=g.reserved_micro_usd
+            (g.status.in_(_SETTLED), sa.func.coalesce(g.cost_micro_usd, 0) + g.adjusted_micro_usd),
+            else_=g.reserved_micro_usd,
         ),
         Metric.CONCURRENCY: sa.case((g.status.in_(("pending", "sent")), 1), else_=0),
     }

@@ -11,7 +11,7 @@ memory and tries again, and a restart finds the generation `sent` and holds its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,12 @@ import sqlalchemy as sa
 from gateway.domain.answer import ProviderAnswer, StoredAnswer
 from gateway.domain.limits import Limit, Metric, ScopeKind
 from gateway.domain.pricing import PriceRule
-from gateway.storage import changes, counters, image_index, response_cache, usage_log
+from gateway.storage import changes, counters, idempotency, image_index, repeats, response_cache, settlement, usage_log
 from gateway.storage.database import insert, now_ms
+from gateway.storage.idempotency import Claim
 from gateway.storage.tables import UNDER_WAY, generations
 
 LEASE_MS = 60_000
-DISOWNED_MS = 15_000
-_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,8 @@ class Intent:
     """A purchase about to be made. `flight` is the fingerprint when equal calls may join it and the cache keeps it.
 
     `request` is what may be kept of the parameters; `expected` is what the pictures must be. `usage` is the buyer's
-    usage row as far as it is known.
+    usage row as far as it is known. `repeat_key` is the same for equal calls of one caller; `retried`: the caller says
+    that it is asking again. `claim`: the Idempotency-Key it came with, which then alone says what is a repeat.
     """
 
     id: str
@@ -55,6 +55,9 @@ class Intent:
     estimate_micro_usd: int
     price_rule: PriceRule
     usage: dict[str, Any]
+    repeat_key: str
+    retried: bool = False
+    claim: Claim | None = None
 
     @property
     def scopes(self) -> list[tuple[ScopeKind, str]]:
@@ -79,6 +82,10 @@ class Charge:
     images: int
     megapixels: int
     overrun: bool
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("cost_micro_usd", "images", "megapixels", "overrun")}
 
     @property
     def actual(self) -> dict[Metric, int]:
@@ -113,12 +120,22 @@ def reserve(
     lease_owner: str,
     accepts: Callable[[response_cache.Entry, int], bool],
 ) -> None:
-    """The intent, the second look at the cache, and the reservation of every limit: one transaction.
+    """The claim, the intent, the second look at the cache, and the reservation of every limit: one transaction.
 
-    Raises AlreadyUnderWay, AlreadyStored (when `accepts(entry, now_ms)` takes the entry) or LimitExceeded; each
-    rolls everything back.
+    Raises AlreadyClaimed, AlreadyYours, AlreadyLost, AlreadyUnderWay, AlreadyStored (when `accepts(entry, now_ms)`
+    takes the entry) or LimitExceeded; each rolls everything back.
     """
     now = now_ms(conn)
+    if intent.claim is not None:
+        idempotency.make(conn, intent.claim, intent.id, now_ms=now)
+    else:
+        repeats.look(
+            conn,
+            intent.repeat_key,
+            flight=intent.flight if intent.retried else None,
+            now_ms=now,
+            retried=intent.retried,
+        )
     while not _insert_intent(conn, intent, lease_owner=lease_owner, now=now):
         found = sa.select(generations.c.id).where(
             generations.c.flight == intent.flight, generations.c.status.in_(UNDER_WAY)
@@ -153,6 +170,7 @@ def _insert_intent(conn: sa.Connection, intent: Intent, *, lease_owner: str, now
         "reserved_micro_usd": intent.estimate_micro_usd,
         "price_rule": intent.price_rule,
         "usage": intent.usage,
+        "repeat_key": intent.repeat_key,
         "lease_owner": lease_owner,
         "lease_until_ms": now + LEASE_MS,
         "created_ms": now,
@@ -173,32 +191,37 @@ def mark_sent(conn: sa.Connection, generation_id: str, *, lease_owner: str, prov
 
 
 def record_answer(conn: sa.Connection, generation_id: str, answer: ProviderAnswer, charge: Charge) -> bool:
-    """The provider's answer, and the money settled, before a picture is fetched. Takes a late answer to `unknown` too.
+    """The provider's answer, and the money settled, before a picture is fetched.
 
-    False: it was settled already.
+    A late answer is taken too, so that its picture is kept: of `unknown` it settles the money; where that was settled
+    by other means, what it says differently becomes an adjustment. False: there is nothing more to learn from it.
     """
-    changed = (
-        sa.update(generations)
-        .where(generations.c.id == generation_id, generations.c.status.in_(("sent", "unknown")))
-        .values(
-            status="answered",
-            answer=msgspec.to_builtins(answer),
-            inference_id=answer.inference_id,
-            cost_micro_usd=charge.cost_micro_usd,
-            images=charge.images,
-            megapixels=charge.megapixels,
-            overrun=charge.overrun,
-            # after `unknown` an equal generation may be under way: the late one no longer takes part in flights
-            flight=sa.case((generations.c.status == "unknown", None), else_=generations.c.flight),
-            answered_ms=now_ms(conn),
-        )
-        .returning(generations.c.mode)
-    )
-    mode = conn.execute(changed).scalar_one_or_none()
-    if mode is None:
+    now = now_ms(conn)
+    g = generations.c
+    found = conn.execute(sa.select(generations).where(g.id == generation_id).with_for_update()).mappings().one_or_none()
+    if found is None or not (found["status"] in {"sent", "unknown"} or _settled_otherwise(found)):
         return False
-    counters.settle(conn, generation_id, charge.actual, mode=mode)
+    values: dict[str, Any] = {
+        "status": "answered",
+        "answer": msgspec.to_builtins(answer),
+        "inference_id": answer.inference_id,
+        "answered_ms": now,
+    }
+    if found["status"] != "sent":  # an equal generation may be under way: the late one no longer takes part in flights
+        values |= {"flight": None, "settled_by": found["settled_by"] or "answer"}
+    if found["status"] == "failed":
+        settlement.correct(conn, found, charge.cost_micro_usd, reason="the answer came after all", actor="gateway")
+    else:
+        values |= charge.columns
+        counters.settle(conn, generation_id, charge.actual, mode=found["mode"])
+        if found["status"] == "unknown":
+            settlement.book(conn, found, charge.cost_micro_usd, now_ms=now)
+    conn.execute(sa.update(generations).where(g.id == generation_id).values(values))
     return True
+
+
+def _settled_otherwise(found: sa.RowMapping) -> bool:
+    return found["status"] == "failed" and found["settled_by"] is not None and found["published"] is None
 
 
 class AlreadyOver(Exception):
@@ -222,14 +245,15 @@ def publish(
     changed = (
         sa.update(generations)
         .where(generations.c.id == generation_id, generations.c.status == "answered")
-        .values(status="succeeded", answer=None, finished_ms=now, error=None)
-        .returning(*(generations.c[name] for name in ("fingerprint", "mode", "model", "user_id")))
+        .values(status="succeeded", answer=None, published=msgspec.json.encode(answer), finished_ms=now, error=None)
+        .returning(*(generations.c[name] for name in ("fingerprint", "mode", "model", "user_id", "settled_by")))
     )
     row = conn.execute(changed).mappings().one_or_none()
     if row is None:
         raise AlreadyOver(generation_id)
     image_index.add(conn, generation_id, answer.images, now_ms=now)
-    usage_log.add(conn, [usage])
+    if row["settled_by"] is None:  # else its buyer was told long ago that the outcome is unknown, and has its row
+        usage_log.add(conn, [usage])
     if storable:
         expires = None if ttl_ms is None else now + ttl_ms
         entry = response_cache.Entry(row["fingerprint"], answer, created_ms=now, expires_ms=expires)
@@ -240,10 +264,18 @@ def publish(
     return None
 
 
-def fail(conn: sa.Connection, generation_id: str, *, error: dict[str, Any], usage: Mapping[str, Any]) -> bool:
+def fail(
+    conn: sa.Connection,
+    generation_id: str,
+    *,
+    error: dict[str, Any],
+    usage: Mapping[str, Any],
+    frees_claims: bool = False,
+) -> bool:
     """End a generation that brings no picture. From `pending` or `sent`: not bought, all is released, cost 0.
 
-    From `answered`: it was charged, the cost stays. False: it had ended already.
+    From `answered`: it was charged, the cost stays. `frees_claims`: an Idempotency-Key that came with it may buy anew.
+    False: it had ended already.
     """
     now = now_ms(conn)
     answered = generations.c.status == "answered"
@@ -259,13 +291,16 @@ def fail(conn: sa.Connection, generation_id: str, *, error: dict[str, Any], usag
             error=error,
             finished_ms=now,
         )
-        .returning(generations.c.mode)
+        .returning(generations.c.mode, generations.c.settled_by)
     )
-    mode = conn.execute(changed).scalar_one_or_none()
-    if mode is None:
+    row = conn.execute(changed).one_or_none()
+    if row is None:
         return False
-    counters.settle(conn, generation_id, {}, mode=mode)  # nothing is held any more once answered: then it is empty
-    usage_log.add(conn, [usage])
+    counters.settle(conn, generation_id, {}, mode=row.mode)  # nothing is held any more once answered: then it is empty
+    if row.settled_by is None:
+        usage_log.add(conn, [usage])
+    if frees_claims:
+        idempotency.free(conn, generation_id)
     return True
 
 
@@ -285,119 +320,25 @@ def lose(conn: sa.Connection, generation_id: str, *, error: dict[str, Any], usag
     return True
 
 
-def renew_leases(conn: sa.Connection, lease_owner: str, generation_ids: Collection[str]) -> None:
-    """The leases of those a process has under way; a lease that ran out while nobody else took it is good again.
-
-    Only those: a generation that a process lost sight of must run out. A row locked this instant is in somebody's
-    hands and waits for the next round.
-    """
-    now = now_ms(conn)
-    g = generations.c
-    every = sorted(generation_ids)
-    for start in range(0, len(every), _CHUNK):
-        mine = sa.and_(g.id.in_(every[start : start + _CHUNK]), g.lease_owner == lease_owner, g.status.in_(UNDER_WAY))
-        free = sa.select(g.id).where(mine).with_for_update(skip_locked=True)
-        renewed = sa.update(generations).where(g.id.in_(free.scalar_subquery()), mine)
-        conn.execute(renewed.values(lease_until_ms=now + LEASE_MS))
-
-
-def disown(conn: sa.Connection, generation_id: str) -> None:
-    """Leave a generation that is not over to recovery, which looks at it again after a while."""
-    conn.execute(
-        sa.update(generations)
-        .where(generations.c.id == generation_id, generations.c.status.in_(UNDER_WAY))
-        .values(lease_owner=None, lease_until_ms=now_ms(conn) + DISOWNED_MS)
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class Orphan:
-    """A generation that nobody works on. `request` is what was kept of its parameters.
+class State:
+    """Where a generation stands. `answer` once it succeeded; `error` as `gateway.errors.to_record` writes it."""
 
-    `answered_ago_ms` is None before the provider's answer.
-    """
-
-    id: str
     status: str
-    model: str
-    provider: str
-    storable: bool
-    fingerprint: str
-    request: dict[str, Any] | None
-    usage: dict[str, Any]
-    answer: ProviderAnswer | None
-    answered_ago_ms: int | None
-    cost_micro_usd: int | None
-    expected: dict[str, Any]
+    error: dict[str, Any] | None
+    was_sent: bool
+    answer: StoredAnswer | None
+
+    @property
+    def under_way(self) -> bool:
+        return self.status in UNDER_WAY
 
 
-def claim_orphans(conn: sa.Connection, *, lease_owner: str, all_others: bool = False, limit: int = 100) -> list[Orphan]:
-    """Take over generations whose lease ran out; with `all_others`, every one that is not `lease_owner`'s.
-
-    `all_others` is for a process that knows it is alone with its database.
-    """
-    now = now_ms(conn)
-    owner = generations.c.lease_owner
-    free = sa.or_(owner.is_(None), owner != lease_owner) if all_others else generations.c.lease_until_ms <= now
-    return _claim(
-        conn,
-        sa.and_(generations.c.status.in_(UNDER_WAY), free),
-        lease_owner=lease_owner,
-        now=now,
-        limit=limit,
-    )
-
-
-def claim_answered(conn: sa.Connection, generation_id: str, *, lease_owner: str) -> Orphan | None:
-    """Take over one generation that is paid for and waits for its pictures, unless somebody works on it."""
-    now = now_ms(conn)
-    g = generations.c
-    free = sa.or_(g.lease_owner.is_(None), g.lease_until_ms <= now)
-    chosen = sa.and_(g.id == generation_id, g.status == "answered", free)
-    found = _claim(conn, chosen, lease_owner=lease_owner, now=now, limit=1)
-    return found[0] if found else None
-
-
-def _claim(
-    conn: sa.Connection, condition: sa.ColumnElement[bool], *, lease_owner: str, now: int, limit: int
-) -> list[Orphan]:
-    chosen = (
-        sa.select(generations.c.id)
-        .where(condition)
-        .order_by(generations.c.created_ms)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    claimed = (
-        sa.update(generations)
-        .where(generations.c.id.in_(chosen.scalar_subquery()))
-        .values(lease_owner=lease_owner, lease_until_ms=now + LEASE_MS)
-        .returning(generations)
-    )
-    return [_orphan(row, now) for row in conn.execute(claimed).mappings()]
-
-
-def _orphan(row: sa.RowMapping, now: int) -> Orphan:
-    answered_ms = row["answered_ms"]
-    return Orphan(
-        id=row["id"],
-        status=row["status"],
-        model=row["model"],
-        provider=row["provider"],
-        storable=row["flight"] is not None,
-        fingerprint=row["fingerprint"],
-        request=row["request"],
-        usage=row["usage"],
-        answer=None if row["answer"] is None else msgspec.convert(row["answer"], ProviderAnswer),
-        answered_ago_ms=None if answered_ms is None else now - answered_ms,
-        cost_micro_usd=row["cost_micro_usd"],
-        expected=row["expected"],
-    )
-
-
-def status_of(conn: sa.Connection, generation_id: str) -> tuple[str, dict[str, Any] | None, bool]:
-    """Status and error of a generation, and whether its order was ever sent."""
+def state_of(conn: sa.Connection, generation_id: str) -> State | None:
     c = generations.c
-    found = sa.select(c.status, c.error, c.sent_ms).where(c.id == generation_id)
-    status, error, sent_ms = conn.execute(found).one()
-    return status, error, sent_ms is not None
+    found = sa.select(c.status, c.error, c.sent_ms, c.published).where(c.id == generation_id)
+    row = conn.execute(found).one_or_none()
+    if row is None:
+        return None
+    answer = None if row.published is None else msgspec.json.decode(row.published, type=StoredAnswer)
+    return State(row.status, row.error, row.sent_ms is not None, answer)

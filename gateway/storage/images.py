@@ -1,7 +1,7 @@
 """Where the bytes of pictures live, by their SHA-256.
 
 Store gone (disk full, read-only, unmounted): `check` raises StorageFailed, and nothing new is bought; pictures
-under way wait, paid and recorded, until it is back.
+under way wait, paid and recorded, until it is back. What is read then is not missing but out of reach: StorageFailed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class ImageStore(Protocol):
     async def put(self, sha256: str, data: bytes) -> None:
         """Keep the bytes; a second time is no harm. Raises StorageFailed."""
 
-    async def get(self, sha256: str) -> bytes | None: ...
+    async def get(self, sha256: str) -> bytes | None:
+        """Raises StorageFailed when it can't be told whether they are there; so does `contains`."""
 
     async def contains(self, sha256: str) -> bool: ...
 
@@ -68,6 +69,7 @@ class LocalImageStore:
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(target)
+            _sync_folder(target.parent)
         except OSError as exc:
             _discard(aside)
             raise _failed(exc) from exc
@@ -80,18 +82,43 @@ class LocalImageStore:
             return self._path(sha256).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as exc:
+            raise _unreadable(exc) from exc
 
     async def contains(self, sha256: str) -> bool:
-        return await asyncio.to_thread(self._path(sha256).exists)
+        return await asyncio.to_thread(self._contains, sha256)
+
+    def _contains(self, sha256: str) -> bool:
+        try:
+            self._path(sha256).stat()
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise _unreadable(exc) from exc
+        return True
 
     def delete(self, sha256: str) -> None:
-        self._path(sha256).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._path(sha256).unlink()
+
+    def names(self) -> list[str]:
+        """The SHA-256 of all there is, in no order."""
+        return [file.name for file in self._root.glob("??/??/*") if not file.name.startswith(".")]
 
     def path(self, sha256: str) -> Path | None:
         return self._path(sha256)
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256[2:4] / sha256
+
+
+def _sync_folder(folder: Path) -> None:
+    """Else the name may be gone after a loss of power, though the bytes are there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _discard(file: Path) -> None:
@@ -106,3 +133,7 @@ def _failed(exc: OSError) -> StorageFailed:
         retry_after_s=30,
         charged="no",
     )
+
+
+def _unreadable(exc: OSError) -> StorageFailed:
+    return StorageFailed(f"The gateway can't read pictures right now ({exc.strerror or exc}).", retry_after_s=30)

@@ -89,6 +89,21 @@ limits = sa.Table(
     _big("amount"),
 )
 
+provider_keys = sa.Table(
+    "provider_keys",
+    metadata,
+    _id(primary_key=True),
+    _text("provider", index=True),
+    _text("name", nullable=True),
+    _text("secret", nullable=True),  # sealed; None: the key of the settings that has this id
+    _text("hint"),  # its last characters, for people
+    _big("weight"),
+    _big("max_concurrency"),
+    _ms("created_ms", nullable=False),
+    _ms("disabled_ms"),
+    _ms("deleted_ms"),
+)
+
 audit_log = sa.Table(
     "audit_log",
     metadata,
@@ -133,9 +148,14 @@ generations = sa.Table(
     _big("megapixels"),
     _big("reserved_micro_usd"),
     _big("cost_micro_usd", nullable=True),  # None: unknown
+    _big("adjusted_micro_usd", server_default="0"),  # the sum of its adjustments
+    _text("settled_by", nullable=True),  # after `unknown`: answer | books | estimate | administrator
     sa.Column("overrun", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("price_rule", Json, nullable=False),
     sa.Column("answer", Json),  # the provider's, from `answered` until it is published
+    sa.Column("published", sa.LargeBinary),  # the stored answer, from then on: for repeats and receipts
+    _text("repeat_key", nullable=True),  # the same for equal calls of one key and end user
+    _ms("abandoned_ms"),  # its caller went without an answer, and nobody has been given the picture since
     _text("inference_id", nullable=True),
     sa.Column("usage", Json, nullable=False),  # the buyer's usage row, for whoever publishes
     sa.Column("error", Json),
@@ -164,6 +184,47 @@ sa.Index(
     generations.c.lease_until_ms,
     sqlite_where=sa.text("status IN ('pending', 'sent', 'answered', 'unknown')"),
     postgresql_where=sa.text("status IN ('pending', 'sent', 'answered', 'unknown')"),
+)
+
+sa.Index(
+    "ix_generations_repeat_key",
+    generations.c.repeat_key,
+    sqlite_where=sa.text("abandoned_ms IS NOT NULL"),
+    postgresql_where=sa.text("abandoned_ms IS NOT NULL"),
+)
+sa.Index(
+    "ix_generations_unknown",
+    generations.c.finished_ms,
+    sqlite_where=sa.text("status = 'unknown'"),
+    postgresql_where=sa.text("status = 'unknown'"),
+)
+
+adjustments = sa.Table(
+    "adjustments",
+    metadata,
+    _id(primary_key=True),
+    _id("generation_id", nullable=False, index=True),
+    _ms("at_ms", nullable=False),
+    _big("amount_micro_usd"),  # what the cost was too low by; negative: too high
+    _text("reason"),
+    _text("actor"),
+)
+
+shares = sa.Table(  # users other than its buyer who were promised the picture of a generation
+    "shares",
+    metadata,
+    _id("generation_id", primary_key=True),
+    _id("user_id", primary_key=True),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    _id("key_id", primary_key=True),
+    _text("idempotency_key", primary_key=True),
+    _text("request_hash"),
+    _id("generation_id", nullable=False, index=True),
+    _ms("expires_ms", nullable=False, index=True),
 )
 
 counters = sa.Table(
@@ -255,7 +316,7 @@ usage_log = sa.Table(
     _id("team_id"),
     _text("model", nullable=True),
     _text("provider", nullable=True),
-    _text("outcome"),  # hit | joined | bought | refused | failed
+    _text("outcome"),  # hit | joined | repeated | bought | refused | failed; settlement | adjustment: money alone
     _big("status"),
     _text("code", nullable=True),
     _big("images"),

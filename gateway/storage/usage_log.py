@@ -22,6 +22,8 @@ DIMENSIONS = ("mode", "key_id", "user_id", "team_id", "model", "provider")
 SUMS = (
     "requests", "counted", "hits", "joined", "generations", "images", "errors", "cost_micro_usd", "saved_micro_usd",
 )  # fmt: skip
+MONEY_ALONE = frozenset({"settlement", "adjustment"})
+"""Outcomes of rows that say what was paid for an earlier call."""
 _COLUMNS = tuple(column.name for column in usage_log.columns)
 _COUNTED = (*DIMENSIONS, "outcome", "status", "code", "images", "cost_micro_usd", "saved_micro_usd")
 _CHUNK = 500
@@ -96,11 +98,12 @@ def _add_to_totals(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> No
 
 
 def measures(row: Mapping[str, Any]) -> tuple[int, ...]:
-    """What one row adds to each of SUMS."""
+    """What one row adds to each of SUMS. Settlements and adjustments are money, not calls."""
     outcome, status = row["outcome"], row["status"]
+    is_call = outcome not in MONEY_ALONE
     return (
-        1,
-        int(status != 429 and row["code"] != BudgetExhausted.code),
+        int(is_call),
+        int(is_call and status != 429 and row["code"] != BudgetExhausted.code),
         int(outcome == "hit"),
         int(outcome == "joined"),
         int(row["generation_id"] is not None and outcome in {"bought", "failed"}),

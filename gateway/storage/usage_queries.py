@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from gateway.errors import BudgetExhausted
 from gateway.storage.tables import usage_hourly, usage_log
-from gateway.storage.usage_log import HOUR_MS, SUMS
+from gateway.storage.usage_log import HOUR_MS, MONEY_ALONE, SUMS
 
 DAY_MS = 86_400_000
 
@@ -97,10 +97,11 @@ def _row_source() -> tuple[sa.Table, sa.ColumnElement[int], list[Any]]:
     def count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.sum(sa.case((condition, 1), else_=0))
 
+    is_call = c.outcome.not_in(MONEY_ALONE)
     bought = sa.and_(c.generation_id.is_not(None), c.outcome.in_(("bought", "failed")))
     sums = {
-        "requests": sa.func.count(),
-        "counted": count(sa.and_(c.status != 429, c.code.is_distinct_from(BudgetExhausted.code))),
+        "requests": count(is_call),
+        "counted": count(sa.and_(is_call, c.status != 429, c.code.is_distinct_from(BudgetExhausted.code))),
         "hits": count(c.outcome == "hit"),
         "joined": count(c.outcome == "joined"),
         "generations": count(bought),

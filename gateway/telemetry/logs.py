@@ -5,9 +5,10 @@ Names of fields: request_id, generation_id, key_id, user_id, model, mode, outcom
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import msgspec
 import structlog
@@ -15,6 +16,7 @@ import structlog
 
 def configure_logs(*, style: Literal["auto", "json", "console"], level: str) -> None:
     """Set up logging for the process: ours by structlog, libraries' warnings through it."""
+    stream = cast("TextIO", ForgivingStream(sys.stderr))
     for_people = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -31,12 +33,28 @@ def configure_logs(*, style: Literal["auto", "json", "console"], level: str) -> 
     structlog.configure(
         processors=[*shared, *tail, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[*shared, *tail]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class ForgivingStream:
+    """Loses what can't be written (its reader gone, the disk full): a log must never break the call it tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _json(event: object, **_: object) -> str:

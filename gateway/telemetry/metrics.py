@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gateway.telemetry.call_metrics import CallMetrics
+from gateway.telemetry.key_metrics import KeyMetrics
 
 _PURCHASE_BUCKETS = (0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180)
 
@@ -15,6 +16,13 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.calls = CallMetrics(registry)
+        self.provider_keys = KeyMetrics(registry)
+        self.provider_balance_usd = Gauge(
+            "darkroom_provider_balance_usd",
+            "What is left of the account behind a provider key.",
+            ["provider", "key"],
+            registry=registry,
+        )
         self.purchase_seconds = Histogram(
             "darkroom_purchase_seconds",
             "From sending an order to its answer.",

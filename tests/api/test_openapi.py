@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.support.fake_provider import FakeProvider
+from gateway.demo.provider import FakeProvider
 from tests.support.gateway import ADMIN_KEY, Gateway, gateway_and_provider
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

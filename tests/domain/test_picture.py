@@ -6,9 +6,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from gateway.demo.pictures import bomb
 from gateway.domain.picture import ImageUnusable, PictureFacts, inspect_picture
 from gateway.providers import base
-from tests.support.fake_pictures import bomb
 
 
 def picture(format: str, size: tuple[int, int] = (320, 256)) -> bytes:  # noqa: A002

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.demo.provider import FakeProvider
 from tests.e2e.test_money import billed, books
-from tests.support.fake_provider import FakeProvider
 from tests.support.gateway import Gateway, gateway_and_provider
 
 BAD_IMAGES = ["missing", "html", "truncated", "wrong_type", "wrong_size", "bomb", "huge", "redirect_inward"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.support.fake_provider import FakeProvider
+from gateway.demo.provider import FakeProvider
 from tests.support.gateway import ADMIN_KEY, PATH, Gateway, gateway_and_provider
 from tests.support.ports import free_port
 

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.demo.provider import FakeProvider, running
 from gateway.providers.http import open_client
 from tests.e2e.test_money import billed
-from tests.support.fake_provider import FakeProvider, running
 from tests.support.gateway import Gateway, GatewayProcess
 
 KILLS = 20

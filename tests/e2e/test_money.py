@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.fake_provider import FakeProvider
+from gateway.demo.provider import FakeProvider
 from tests.support.gateway import PATH, Gateway, gateway_and_provider
 
 
@@ -20,7 +20,11 @@ def billed(fake: FakeProvider) -> Decimal:
 
 
 async def books(gateway: Gateway) -> Decimal:
-    return sum((Decimal(row["cost_usd"]) for row in await gateway.generations() if row["cost_usd"]), Decimal(0))
+    """What our purchases cost; reports say the same."""
+    rows = [row for row in await gateway.generations(mode="live") if row["cost_usd"] is not None]
+    total = sum((Decimal(row["cost_usd"]) + Decimal(row["adjusted_usd"]) for row in rows), Decimal(0))
+    assert Decimal((await gateway.usage())["cost_usd"]) == total
+    return total
 
 
 def month_budget(usd: str) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.demo.provider import FakeProvider, running
 from gateway.errors import ConfigurationError
 from gateway.resources import migrate_database, open_resources
 from tests.e2e.test_money import billed, books, month_budget
-from tests.support.fake_provider import FakeProvider, running
 from tests.support.gateway import running_gateway, settings_for
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer

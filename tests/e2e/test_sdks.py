@@ -12,9 +12,12 @@ from typing import Any
 
 import openai
 import pytest
+import sqlalchemy as sa
 
-from tests.support.fake_provider import FakeProvider
+from gateway.demo.provider import FakeProvider
+from gateway.storage.tables import generations
 from tests.support.gateway import Gateway, gateway_and_provider
+from tests.support.waiting import until
 
 NODE = Path(__file__).parent / "node"
 Call = Callable[[Gateway, str, dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -108,3 +111,28 @@ async def test_a_lost_answer_is_not_bought_again_by_an_sdk(tmp_path: Path, call:
         error = await call(gateway, key, {"model": "flux-pro", "prompt": "x", "seed": 1})
         assert (error["status"], error["code"]) == (504, "provider_timeout")
         assert len(fake.bill) == fake.calls == 1
+
+
+@pytest.mark.parametrize("seed", [7, None], ids=["seeded", "unseeded"])
+async def test_an_sdk_that_gives_up_and_asks_again_by_itself_pays_once(tmp_path: Path, seed: int | None) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, fake):
+        fake.gate = asyncio.Event()
+        key = await gateway.new_key()
+        client = openai.AsyncOpenAI(base_url=f"{gateway.base_url}/v1", api_key=key, timeout=1, max_retries=8)
+        extra = {} if seed is None else {"seed": seed}
+        async with client:
+            call = asyncio.create_task(
+                client.images.generate(model="flux-pro", prompt="A lighthouse", extra_body=extra)
+            )
+            await until(lambda: abandoned(gateway))
+            fake.gate.set()
+            answer = await call
+        assert answer.data
+        assert answer.data[0].url
+        assert len(fake.bill) == 1
+
+
+async def abandoned(gateway: Gateway) -> bool:
+    """Whether the gateway has seen a caller leave."""
+    left = sa.select(generations.c.id).where(generations.c.abandoned_ms.is_not(None))
+    return await gateway.resources.database.read(lambda conn: conn.execute(left).first() is not None)

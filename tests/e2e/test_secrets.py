@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from gateway.demo.provider import FakeProvider
 from tests.e2e.test_crashes import gateway_process
-from tests.support.fake_provider import FakeProvider
 from tests.support.gateway import ADMIN_KEY, GatewayProcess, gateway_and_provider
 
 CANARY = "canary-9c1e-of-a-prompt"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from gateway.demo.provider import FakeProvider, running
 from gateway.domain.outcome import Lost, NotSent, Refused, Unreadable, UpstreamEvent, UpstreamFailure
 from gateway.domain.picture import ImageUnusable, inspect_picture
 from gateway.providers.aimlapi import AimlapiProvider, upstream_body
 from gateway.providers.base import Order, ProviderKey
-from tests.support.fake_provider import FakeProvider, running
 
 KEY = ProviderKey("pk_1", "provider-secret")
 

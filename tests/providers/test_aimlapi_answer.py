@@ -192,3 +192,19 @@ def test_retry_after_comes_as_seconds(headers: dict[str, str], seconds: float | 
 @given(st.binary())
 def test_any_body_makes_a_refusal(body: bytes) -> None:
     assert read_refusal(502, {}, body).message
+
+
+YEARS_TOO_LATE = "Sun, 06 Nov 19000000000000000000000094 08:49:37 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ({"retry-after": YEARS_TOO_LATE, "date": YEARS_TOO_LATE}, {}),
+        ({"retry-after": "9" * 400}, {}),
+        ({}, {"message": "No", "data": {"kind": {"": ""}}}),
+    ],
+)
+def test_what_fuzzing_found_is_read_as_a_refusal(headers: dict[str, str], error: dict[str, Any]) -> None:
+    refused = read_refusal(503, headers, json.dumps({"error": error}).encode())
+    assert refused.retry_after_s in {None, 86_400.0}

@@ -13,7 +13,17 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.domain.outcome import Lost, NotSent
 from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, event_of, open_client, read_capped
-from tests.support.raw_server import Handler, raw_server, read_request, reset
+from tests.support.raw_server import (
+    Handler,
+    close_after_reading,
+    dripping,
+    raw_server,
+    read_request,
+    reset,
+    reset_after_reading,
+    reset_unread,
+    stall,
+)
 
 
 async def observe(url: str, *, deadline_s: float = 30, resolver: AbstractResolver | None = None) -> NotSent | Lost:
@@ -27,19 +37,6 @@ async def observe(url: str, *, deadline_s: float = 30, resolver: AbstractResolve
     finally:
         await client.aclose()
     raise AssertionError("the call went through")
-
-
-async def resets_unread(reader: Reader, writer: Writer) -> None:
-    reset(writer)
-
-
-async def resets_after_reading(reader: Reader, writer: Writer) -> None:
-    await read_request(reader)
-    reset(writer)
-
-
-async def closes_without_answer(reader: Reader, writer: Writer) -> None:
-    await read_request(reader)
 
 
 async def truncates(reader: Reader, writer: Writer) -> None:
@@ -71,26 +68,12 @@ async def lies_about_gzip(reader: Reader, writer: Writer) -> None:
     await writer.drain()
 
 
-async def stalls(reader: Reader, writer: Writer) -> None:
-    await reader.read()  # until the client leaves
-
-
-async def drips(reader: Reader, writer: Writer) -> None:
-    await read_request(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
-    left = asyncio.ensure_future(reader.read())
-    while not left.done():
-        writer.write(b" ")
-        await asyncio.wait({left}, timeout=0.01)
-    await left
-
-
 @pytest.mark.parametrize(
     "handler",
     [
-        resets_unread,
-        resets_after_reading,
-        closes_without_answer,
+        reset_unread,
+        reset_after_reading,
+        close_after_reading,
         truncates,
         resets_in_mid_body,
         breaks_off_in_a_chunk,
@@ -106,7 +89,7 @@ async def test_whatever_breaks_after_connecting_is_lost(handler: Handler) -> Non
     assert event.reason
 
 
-@pytest.mark.parametrize("handler", [stalls, drips])
+@pytest.mark.parametrize("handler", [stall, dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")])
 async def test_an_answer_past_the_deadline_is_lost_by_time_out(handler: Handler) -> None:
     async with raw_server(handler) as port:
         event = await observe(f"http://127.0.0.1:{port}/", deadline_s=0.1)
@@ -121,7 +104,7 @@ async def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
     assert isinstance(event, NotSent)
 
 
-@pytest.mark.parametrize("handler", [resets_unread, closes_without_answer, stalls])
+@pytest.mark.parametrize("handler", [reset_unread, close_after_reading, stall])
 async def test_a_failed_tls_handshake_proves_that_nothing_was_sent(handler: Handler) -> None:
     async with raw_server(handler) as port:
         assert isinstance(await observe(f"https://127.0.0.1:{port}/"), NotSent)

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from gateway.demo.pictures import File, draw
 from gateway.domain.answer import AnsweredImage, ProviderAnswer
 from gateway.domain.limits import Metric
 from gateway.domain.picture import ImageUnusable
-from gateway.errors import LedgerUnavailable, ProviderError, ProviderTimeout
-from gateway.providers.base import Order, ProviderKey
+from gateway.errors import LedgerUnavailable, ProviderError
+from gateway.providers.base import BookEntry, Order, ProviderKey
 from gateway.services.answers import AnswerCache
 from gateway.services.publication import Publisher
 from gateway.services.recovery import NeverSent, Recovery
 from gateway.storage import generations, tables
 from gateway.storage.database import Database
-from gateway.storage.generations import Intent
+from gateway.storage.generations import Intent, State
 from gateway.storage.images import LocalImageStore
 from gateway.storage.response_cache import MemoryAnswers
-from tests.support.fake_pictures import File, draw
 from tests.support.ledger import PRICE, Books, flight, intent, limit
 
 BUDGET = limit(100 * PRICE)
@@ -51,6 +51,12 @@ class Shop:
         if self.fault is not None:
             raise self.fault
         return PICTURE
+
+    async def balance(self, key: ProviderKey) -> int | None:
+        raise NotImplementedError
+
+    async def read_books(self, key: ProviderKey, *, since_ms: int, until_ms: int) -> list[BookEntry]:
+        raise NotImplementedError
 
     async def close(self) -> None: ...
 
@@ -149,7 +155,7 @@ async def test_one_who_waited_for_what_was_never_sent_may_buy(world: World):
     made = await world.orphan("pending")
     await world.recovery.recover()
     with pytest.raises(NeverSent):
-        await world.recovery.follow(made.id, made.fingerprint, timeout_s=10)
+        await world.recovery.follow(made.id)
 
 
 async def test_what_this_process_works_on_is_no_orphan_though_its_lease_ran_out(world: World):
@@ -272,7 +278,7 @@ async def test_a_picture_in_the_answer_itself_is_published(world: World):
 
 async def test_a_caller_takes_over_a_picture_that_is_paid_for(world: World):
     made = await world.orphan("answered")
-    answers = await asyncio.gather(*(world.recovery.follow(made.id, "fp", timeout_s=30) for _ in range(5)))
+    answers = await asyncio.gather(*(world.recovery.follow(made.id) for _ in range(5)))
     assert {answer.generation_id for answer in answers} == {made.id}
     assert world.shop.fetched == 1
 
@@ -281,27 +287,23 @@ async def test_a_caller_takes_over_a_picture_that_is_paid_for(world: World):
 async def test_a_caller_is_told_when_what_it_waited_for_ended_without_a_picture(world: World, end: str):
     made = await world.books.reserve(flight())
     await world.books.send(made.id)
-    following = asyncio.create_task(world.recovery.follow(made.id, "fp", timeout_s=30))
+    following = asyncio.create_task(world.recovery.follow(made.id))
     await getattr(world.books, end)(made)
-    with pytest.raises(ProviderTimeout) as told:
+    with pytest.raises(ProviderError, match="no picture"):
         await following
-    assert (told.value.charged, told.value.should_retry) == ("unknown", False)
 
 
-async def test_a_caller_does_not_wait_for_an_answer_that_was_not_kept(world: World):
+async def test_an_answer_that_the_cache_does_not_keep_reaches_who_waits_for_it(world: World):
     made = await world.books.reserve(flight())
     await world.books.send(made.id)
     await world.books.answer(made.id)
     await world.books.publish(made, storable=False)
-    with pytest.raises(ProviderTimeout, match="not kept"):
-        await world.recovery.follow(made.id, "fp", timeout_s=30)
+    assert (await world.recovery.follow(made.id)).generation_id == made.id
 
 
-async def test_a_caller_waits_no_longer_than_its_deadline(world: World):
-    made = await world.books.reserve(flight())
-    with pytest.raises(ProviderTimeout, match="still under way"):
-        await world.recovery.follow(made.id, "fp", timeout_s=0.05)
-    assert await world.books.status(made.id) == "pending"
+async def test_nobody_waits_for_what_is_not_there(world: World):
+    with pytest.raises(NeverSent):
+        await world.recovery.follow("gen_none")
 
 
 async def test_a_caller_that_leaves_while_fetching_leaves_the_picture_to_recovery(world: World):
@@ -313,7 +315,7 @@ async def test_a_caller_that_leaves_while_fetching_leaves_the_picture_to_recover
         await asyncio.Event().wait()
 
     world.shop.during = hang
-    following = asyncio.create_task(world.recovery.follow(made.id, "fp", timeout_s=30))
+    following = asyncio.create_task(world.recovery.follow(made.id))
     await fetching.wait()
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
@@ -328,7 +330,7 @@ async def test_a_caller_that_takes_over_a_picture_which_fails_is_told_that_it_is
     made = await world.orphan("answered")
     world.shop.fault = ImageUnusable("the host is down", permanent=False)
     with pytest.raises(ProviderError) as told:
-        await world.recovery.follow(made.id, "fp", timeout_s=30)
+        await world.recovery.follow(made.id)
     assert (told.value.charged, told.value.should_retry) == ("yes", False)
 
 
@@ -363,5 +365,5 @@ async def test_sql_gone_in_the_middle_leaves_the_rest_for_later(world: World):
     world.shop.fault = LedgerUnavailable("down")
     await world.recovery.recover()
     assert await world.books.status(first.id) == "answered"
-    found = await world.database.read(lambda conn: generations.status_of(conn, first.id))
-    assert found == ("answered", None, True)
+    found = await world.database.read(lambda conn: generations.state_of(conn, first.id))
+    assert found == State("answered", None, True, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -179,7 +180,8 @@ async def test_a_sqlite_file_that_cannot_be_opened_is_the_same_refusal(tmp_path:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_two_transactions_in_each_others_way_both_succeed(database: Database):
-    await database.write(lambda conn: [insert(conn, id=team_id) for team_id in ("team_a", "team_b")])
+    for team_id in ("team_a", "team_b"):
+        await database.write(partial(insert, id=team_id))
 
     def rename(*team_ids: str):
         def work(conn: sa.Connection) -> None:

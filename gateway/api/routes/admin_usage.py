@@ -30,6 +30,7 @@ router = APIRouter(
     dependencies=[Depends(require_admin)],
     responses=refusals(400, 401, 503),
 )
+Outcome = Literal["hit", "joined", "repeated", "bought", "refused", "failed", "settlement", "adjustment"]
 From = Annotated[Moment | None, Query(alias="from", description="ISO 8601 or Unix seconds.")]
 To = Annotated[Moment | None, Query(description="The range is half-open.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -72,14 +73,14 @@ async def list_requests(
     resources: ResourcesDep,
     user_id: str | None = None,
     key_id: str | None = None,
-    outcome: Literal["hit", "joined", "bought", "refused", "failed"] | None = None,
+    outcome: Outcome | None = None,
     mode: Mode | None = None,
     from_: From = None,
     to: To = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> ListAnswer[RequestRow]:
-    """The usage log, newest first: one row a call."""
+    """The usage log, newest first: one row a call, and one for each settlement and adjustment of money."""
     page = await resources.reports.requests(
         user_id=user_id,
         key_id=key_id,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request
+from fastapi import Response as FastApiResponse
 from starlette.responses import Response
 
 from gateway.api import schemas_images as schemas
@@ -13,8 +16,8 @@ from gateway.api.answer_headers import call_headers, delivery_headers
 from gateway.api.dependencies import CallerDep, ResourcesDep
 from gateway.api.error_response import error_response
 from gateway.api.hit_path import STATE, ClientGone, read_call
-from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded
-from gateway.resources import Call, Resources
+from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded, StillGenerating
+from gateway.resources import Call, Delivery, ImageGenerator, Resources
 
 router = APIRouter()
 
@@ -62,14 +65,48 @@ async def generate_image(request: Request, resources: ResourcesDep) -> Response:
     call = await begun_call(request, resources)
     try:
         await admit(resources, call)
-        delivery = await resources.generator(call)
+        delivery = await _while_connected(request, resources.generator, call)
     except LimitExceeded as refusal:
         resources.admission.give_back(call)
         return _refused(request, call, refusal)
+    except StillGenerating as refusal:
+        return _accepted(call) if call.respond_async else _refused(request, call, refusal)
     except DarkroomError as refusal:
         return _refused(request, call, refusal)
     response = Response(delivery.body)
     response.raw_headers += [*call_headers(call), *delivery_headers(call, delivery)]
+    return response
+
+
+async def _while_connected(request: Request, generator: ImageGenerator, call: Call) -> Delivery:
+    """The delivery; on the way the generator hears when the connection closes. Its work goes on all the same."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        generator.left(call)
+
+    watching = asyncio.create_task(watch(), name=f"watch {call.request_id}")
+    try:
+        delivery = await generator(call)
+        await asyncio.sleep(0)  # a connection that closed in this turn of the loop is heard of now
+        return delivery
+    finally:
+        watching.cancel()
+
+
+def _accepted(call: Call) -> Response:
+    """202 for `Prefer: respond-async`: the receipt tells the state and at last the picture."""
+    place = f"/v1/generations/{call.generation_id}"
+    body = {"id": call.generation_id, "object": "generation", "status": "pending", "location": place}
+    response = Response(msgspec.json.encode(body), status_code=202, media_type="application/json")
+    response.raw_headers += [
+        *call_headers(call),
+        (b"location", place.encode()),
+        (b"preference-applied", b"respond-async"),
+        (b"retry-after", b"1"),
+        (b"darkroom-generation-id", str(call.generation_id).encode()),
+    ]
     return response
 
 
@@ -94,7 +131,15 @@ async def quote(request: Request, resources: ResourcesDep) -> Response:
 
 
 @router.get("/v1/generations/{generation_id}", **schemas.RECEIPT)
-async def receipt(generation_id: str, caller: CallerDep, resources: ResourcesDep) -> dict[str, Any]:
-    """The receipt of one of your purchases: parameters, version, price, cost, pictures, how often it was reused."""
+async def receipt(
+    generation_id: str, caller: CallerDep, resources: ResourcesDep, response: FastApiResponse
+) -> dict[str, Any]:
+    """The receipt of one of your purchases: its state and pictures, parameters, version, price, cost, reuse.
+
+    While it is under way it says when to ask again (`Retry-After`). A purchase of another user that you joined with
+    `Prefer: respond-async` shows its state and pictures.
+    """
     found = await resources.receipts.require(generation_id, caller, now_s=int(time.time()))
+    if found.under_way:
+        response.headers["retry-after"] = "1"
     return schemas.receipt_body(found)

@@ -13,6 +13,17 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "adjustments",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("generation_id", sa.String(length=64), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("amount_micro_usd", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_adjustments")),
+    )
+    op.create_index(op.f("ix_adjustments_generation_id"), "adjustments", ["generation_id"], unique=False)
+    op.create_table(
         "audit_log",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
@@ -93,9 +104,14 @@ def upgrade() -> None:
         sa.Column("megapixels", sa.BigInteger(), nullable=False),
         sa.Column("reserved_micro_usd", sa.BigInteger(), nullable=False),
         sa.Column("cost_micro_usd", sa.BigInteger(), nullable=True),
+        sa.Column("adjusted_micro_usd", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("settled_by", sa.Text(), nullable=True),
         sa.Column("overrun", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("price_rule", sa.Text(), nullable=False),
         sa.Column("answer", sa.Text(), nullable=True),
+        sa.Column("published", sa.LargeBinary(), nullable=True),
+        sa.Column("repeat_key", sa.Text(), nullable=True),
+        sa.Column("abandoned_ms", sa.BigInteger(), nullable=True),
         sa.Column("inference_id", sa.Text(), nullable=True),
         sa.Column("usage", sa.Text(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
@@ -117,7 +133,23 @@ def upgrade() -> None:
         sqlite_where=sa.text("status IN ('pending', 'sent', 'answered', 'unknown')"),
         postgresql_where=sa.text("status IN ('pending', 'sent', 'answered', 'unknown')"),
     )
+    op.create_index(
+        "ix_generations_repeat_key",
+        "generations",
+        ["repeat_key"],
+        unique=False,
+        sqlite_where=sa.text("abandoned_ms IS NOT NULL"),
+        postgresql_where=sa.text("abandoned_ms IS NOT NULL"),
+    )
     op.create_index("ix_generations_team_id_created_ms", "generations", ["team_id", "created_ms"], unique=False)
+    op.create_index(
+        "ix_generations_unknown",
+        "generations",
+        ["finished_ms"],
+        unique=False,
+        sqlite_where=sa.text("status = 'unknown'"),
+        postgresql_where=sa.text("status = 'unknown'"),
+    )
     op.create_index("ix_generations_user_id_created_ms", "generations", ["user_id", "created_ms"], unique=False)
     op.create_index(
         "uq_generations_flight",
@@ -138,6 +170,17 @@ def upgrade() -> None:
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("generation_id", "scope", "scope_id", "metric", "window", name=op.f("pk_holds")),
     )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("idempotency_key", sa.Text(), nullable=False),
+        sa.Column("request_hash", sa.Text(), nullable=False),
+        sa.Column("generation_id", sa.String(length=64), nullable=False),
+        sa.Column("expires_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", "idempotency_key", name=op.f("pk_idempotency_keys")),
+    )
+    op.create_index(op.f("ix_idempotency_keys_expires_ms"), "idempotency_keys", ["expires_ms"], unique=False)
+    op.create_index(op.f("ix_idempotency_keys_generation_id"), "idempotency_keys", ["generation_id"], unique=False)
     op.create_table(
         "images",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -194,6 +237,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model", "provider", name=op.f("pk_price_estimates")),
     )
     op.create_table(
+        "provider_keys",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("secret", sa.Text(), nullable=True),
+        sa.Column("hint", sa.Text(), nullable=False),
+        sa.Column("weight", sa.BigInteger(), nullable=False),
+        sa.Column("max_concurrency", sa.BigInteger(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("disabled_ms", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_provider_keys")),
+    )
+    op.create_index(op.f("ix_provider_keys_provider"), "provider_keys", ["provider"], unique=False)
+    op.create_table(
+        "shares",
+        sa.Column("generation_id", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("generation_id", "user_id", name=op.f("pk_shares")),
+    )
+    op.create_table(
         "teams",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -221,14 +285,7 @@ def upgrade() -> None:
         sa.Column("cost_micro_usd", sa.BigInteger(), nullable=False),
         sa.Column("saved_micro_usd", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "hour_ms",
-            "mode",
-            "key_id",
-            "user_id",
-            "team_id",
-            "model",
-            "provider",
-            name=op.f("pk_usage_hourly"),
+            "hour_ms", "mode", "key_id", "user_id", "team_id", "model", "provider", name=op.f("pk_usage_hourly")
         ),
     )
     op.create_table(
@@ -281,6 +338,9 @@ def downgrade() -> None:
     op.drop_table("usage_log")
     op.drop_table("usage_hourly")
     op.drop_table("teams")
+    op.drop_table("shares")
+    op.drop_index(op.f("ix_provider_keys_provider"), table_name="provider_keys")
+    op.drop_table("provider_keys")
     op.drop_table("price_estimates")
     op.drop_table("limits")
     op.drop_index(op.f("ix_keys_user_id"), table_name="keys")
@@ -289,6 +349,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_images_generation_id"), table_name="images")
     op.drop_index(op.f("ix_images_created_ms"), table_name="images")
     op.drop_table("images")
+    op.drop_index(op.f("ix_idempotency_keys_generation_id"), table_name="idempotency_keys")
+    op.drop_index(op.f("ix_idempotency_keys_expires_ms"), table_name="idempotency_keys")
+    op.drop_table("idempotency_keys")
     op.drop_table("holds")
     op.drop_index(
         "uq_generations_flight",
@@ -297,7 +360,19 @@ def downgrade() -> None:
         postgresql_where=sa.text("flight IS NOT NULL AND status IN ('pending', 'sent', 'answered')"),
     )
     op.drop_index("ix_generations_user_id_created_ms", table_name="generations")
+    op.drop_index(
+        "ix_generations_unknown",
+        table_name="generations",
+        sqlite_where=sa.text("status = 'unknown'"),
+        postgresql_where=sa.text("status = 'unknown'"),
+    )
     op.drop_index("ix_generations_team_id_created_ms", table_name="generations")
+    op.drop_index(
+        "ix_generations_repeat_key",
+        table_name="generations",
+        sqlite_where=sa.text("abandoned_ms IS NOT NULL"),
+        postgresql_where=sa.text("abandoned_ms IS NOT NULL"),
+    )
     op.drop_index(
         "ix_generations_open",
         table_name="generations",
@@ -319,3 +394,5 @@ def downgrade() -> None:
     op.drop_table("blobs")
     op.drop_index(op.f("ix_audit_log_at_ms"), table_name="audit_log")
     op.drop_table("audit_log")
+    op.drop_index(op.f("ix_adjustments_generation_id"), table_name="adjustments")
+    op.drop_table("adjustments")

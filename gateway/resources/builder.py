@@ -1,153 +1,59 @@
-"""The composition root: opens pools, builds the services on them, closes everything in the opposite order.
-
-The one place that sees storage, providers and services together. Web, command line and tests build the same graph.
-"""
+"""Builds the graph bottom-up, leaving on the stack what has to be closed."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
 
-from gateway.catalog import load_catalog
 from gateway.config import Settings
-from gateway.config_sections import AimlapiSettings, SandboxSettings
-from gateway.domain.api_key import Mode
-from gateway.domain.image_request import ImageRequest
 from gateway.domain.limits import parse_amount
-from gateway.domain.model import Model
-from gateway.domain.pricing import parse_price
 from gateway.errors import ConfigurationError
-from gateway.providers.aimlapi import AimlapiProvider
-from gateway.providers.base import Provider, ProviderKey
-from gateway.providers.key_pool import KeyPool, PooledKey
-from gateway.providers.sandbox import SandboxProvider
+from gateway.resources.graph import Resources
+from gateway.resources.keeping import keeper, not_kept
+from gateway.resources.models import served_models
+from gateway.resources.vendors import open_vendors, provider_of
 from gateway.services.accounts import AccountService
 from gateway.services.answers import AnswerCache, AnswerRenderer, ImageLinks
-from gateway.services.budgets import BudgetLine, Budgets
+from gateway.services.balances import BalanceWatch
+from gateway.services.budgets import Budgets
+from gateway.services.buying import Buyer, Vendor
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
-from gateway.services.calls import Admission, Call
+from gateway.services.calls import Admission
 from gateway.services.changes import ChangeFollower
 from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
-from gateway.services.generate_image import Delivery, ImageGenerator
+from gateway.services.generate_image import ImageGenerator
 from gateway.services.prices import PriceBook
 from gateway.services.publication import Publisher
-from gateway.services.purchases import Purchases, Vendor
-from gateway.services.receipts import ImageGallery, Receipt, Receipts
+from gateway.services.purchases import Purchases
+from gateway.services.receipts import ImageGallery, Receipts
+from gateway.services.reconcile import Reconciler
 from gateway.services.recovery import Recovery
+from gateway.services.settlement import Settlement
 from gateway.services.usage import UsageRecorder
-from gateway.services.usage_reports import Report, UsageReports, month_start_ms
+from gateway.services.usage_reports import UsageReports
 from gateway.storage import usage_log
 from gateway.storage.data_dir import kept_secret, locked, make_data_dir
 from gateway.storage.database import Database, database_url, open_database
-from gateway.storage.images import ImageStore, LocalImageStore
+from gateway.storage.image_spool import SpooledImageStore
+from gateway.storage.images import LocalImageStore
 from gateway.storage.journal import Journal
 from gateway.storage.migrations import migrate, require_known_schema
-from gateway.storage.rate_limits import MemoryRateLimits, RateState
-from gateway.storage.response_cache import MemoryAnswers, PurgeFilter
+from gateway.storage.rate_limits import MemoryRateLimits
+from gateway.storage.response_cache import MemoryAnswers
 from gateway.telemetry.metrics import Metrics
 
-__all__ = [  # with the words of the services that the API speaks
-    "BudgetLine",
-    "Call",
-    "Delivery",
-    "PurgeFilter",
-    "RateState",
-    "Receipt",
-    "Report",
-    "Resources",
-    "migrate_database",
-    "month_start_ms",
-    "open_resources",
-    "served_models",
-]
-
-_SANDBOX_CONCURRENCY = 10_000
 _RETENTION_PERIOD_S = 600.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What the API works with. `test_key` is the ready key of an embedded first start."""
-
-    settings: Settings
-    models: Mapping[str, Model]
-    admin_key: str
-    test_key: str | None
-    metrics: Metrics
-    accounts: AccountService
-    callers: CallerDirectory
-    admission: Admission
-    generator: ImageGenerator
-    usage: UsageRecorder
-    budgets: Budgets
-    reports: UsageReports
-    receipts: Receipts
-    gallery: ImageGallery
-    cache: CacheAdministration
-    purchases: Purchases
-    database: Database
-
-    async def check_ready(self) -> None:
-        """Raises DarkroomError while new calls should go elsewhere."""
-        self.purchases.check_open()
-        await self.database.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
-
-
-@asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Everything, opened and recovered; on the way out open purchases get `drain_s` to finish."""
-    async with AsyncExitStack() as stack:
-        yield await _Builder(settings, stack).build()
-
-
-async def migrate_database(settings: Settings) -> None:
-    """`darkroom migrate`: the configured database to this version's schema."""
-    make_data_dir(settings.data_dir)
-    database = open_database(database_url(settings.database_url, settings.data_dir))
-    try:
-        await migrate(database)
-    finally:
-        await database.close()
-
-
-def served_models(settings: Settings) -> dict[str, Model]:
-    """The catalogue as configured. Raises ConfigurationError for a model without an entry, a price or a provider."""
-    catalog = load_catalog(settings.catalog_dir)
-    served = dict(catalog) if not settings.models else {}
-    for chosen in settings.models:
-        entry = catalog.get(chosen.catalog or chosen.name)
-        if entry is None:
-            known = ", ".join(sorted(catalog))
-            raise ConfigurationError(
-                f"models: {chosen.catalog or chosen.name} is not in the catalogue, which has: {known}. "
-                "Name one of these in `catalog:`, or add a file to catalog_dir."
-            )
-        price = None if chosen.price is None else parse_price(chosen.price, model=chosen.name)
-        served[chosen.name] = entry.served_as(
-            name=chosen.name, provider=chosen.provider, price=price, version=chosen.version
-        )
-    providers = {provider.name for provider in settings.providers}
-    for model in served.values():
-        if model.provider not in providers:
-            raise ConfigurationError(
-                f"models: {model.name} is served by the provider {model.provider}, which is not among "
-                f"providers: {', '.join(sorted(providers)) or 'none'}. Set `provider:` of the model."
-            )
-    return served
-
-
-class _Builder:
+class Builder:
     """Builds the graph bottom-up, leaving on the stack what has to be closed."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
@@ -170,7 +76,9 @@ class _Builder:
         self._stack.enter_context(locked(data_dir))
         self._database = await self._open_database()
         self._secrets = self._read_secrets()
-        self._images: ImageStore = LocalImageStore(self._settings.image_store.path or data_dir / "images")
+        store = LocalImageStore(self._settings.image_store.path or data_dir / "images")
+        self._images = SpooledImageStore(store, data_dir / "spool")
+        self._background(self._images.run())
         self._metrics = Metrics()
         self._journal = Journal(data_dir / "journal", _delivery(self._database), lag=self._metrics.journal_lag_rows)
         self._stack.push_async_callback(self._journal.close)
@@ -197,18 +105,25 @@ class _Builder:
         await self._prices.load()
         ttl_ms = None if settings.cache.ttl_s is None else settings.cache.ttl_s * 1000
         publisher = Publisher(self._database, self._images, ttl_ms=ttl_ms)
-        self._purchases = Purchases(
+        buyer = Buyer(
             self._database,
-            self._images,
             publisher,
-            self._answers,
-            self._vendors,
             self._prices,
             self._usage,
             self._metrics,
             process_id=self._process_id,
-            keep_prompt=_keeper(settings.privacy.store_prompts, self._secrets[0]),
-            keep_words=str if settings.privacy.store_prompts == "full" else _not_kept,
+            keep_words=str if settings.privacy.store_prompts == "full" else not_kept,
+        )
+        self._purchases = Purchases(
+            self._database,
+            self._images,
+            buyer,
+            self._answers,
+            self._vendors,
+            self._prices,
+            self._metrics,
+            process_id=self._process_id,
+            keep_prompt=keeper(settings.privacy.store_prompts, self._secrets[0]),
         )
         self._recovery = Recovery(
             self._database,
@@ -221,6 +136,10 @@ class _Builder:
         if self._embedded:
             await self._recovery.take_over()
         self._background(self._recovery.run())
+        self._settlement = Settlement(self._database, self._vendors)
+        self._background(self._settlement.run())
+        telling = {name: vendor for name, vendor in self._vendors.items() if vendor.provider.kind == "aimlapi"}
+        self._background(BalanceWatch(telling, self._metrics).run())
         self._stack.push_async_callback(self._purchases.abort)
         self._stack.push_async_callback(self._purchases.drain, settings.server.drain_s)
 
@@ -231,9 +150,10 @@ class _Builder:
             self._callers,
             self._rates,
             self._models,
-            provider_of=_provider_of(self._vendors),
+            provider_of=provider_of(self._vendors),
             cache_scope=self._settings.cache.scope,
             flush_usage=self._journal.flush,
+            max_wait_s=self._settings.server.max_wait_s,
         )
 
     async def _assemble(self) -> Resources:
@@ -253,6 +173,7 @@ class _Builder:
             callers=self._callers,
             admission=self._admission,
             generator=ImageGenerator(
+                database,
                 answers=self._answers,
                 renderer=AnswerRenderer(links, self._images),
                 flights=Flights(),
@@ -267,6 +188,8 @@ class _Builder:
             receipts=Receipts(database, links),
             gallery=ImageGallery(database, self._images, links),
             cache=cache,
+            settlement=self._settlement,
+            reconciler=Reconciler(database, self._vendors, self._settlement),
             purchases=self._purchases,
             database=database,
         )
@@ -309,11 +232,9 @@ class _Builder:
         return [(limit.metric, limit.window, parse_amount(limit.metric, limit.amount)) for limit in chosen]
 
     def _open_vendors(self) -> dict[str, Vendor]:
-        chosen = list(self._settings.providers)
-        if not any(isinstance(provider, SandboxSettings) for provider in chosen):
-            chosen.append(SandboxSettings())
-        vendors = {settings.name: _vendor(settings) for settings in chosen}
-        for vendor in vendors.values():
+        vendors = open_vendors(self._settings)
+        for name, vendor in vendors.items():
+            self._metrics.provider_keys.follow(name, vendor.pool.statuses)
             self._stack.push_async_callback(vendor.provider.close)
         return vendors
 
@@ -324,64 +245,11 @@ def _report_end(task: asyncio.Task[None]) -> None:
         _log.critical("background_work_ended", exc_info=task.exception())
 
 
-def _vendor(settings: AimlapiSettings | SandboxSettings) -> Vendor:
-    if isinstance(settings, SandboxSettings):
-        sandbox = SandboxProvider(settings.name, delay_s=settings.delay_s)
-        key = PooledKey(ProviderKey(settings.name, ""), 1, _SANDBOX_CONCURRENCY)
-        return Vendor(sandbox, KeyPool([key]), timeout_s=settings.delay_s + 60)
-    provider: Provider = AimlapiProvider(
-        settings.name,
-        base_url=settings.base_url,
-        image_hosts=settings.image_hosts,
-        timeout_s=settings.timeout_s,
-        connect_timeout_s=min(10.0, settings.timeout_s / 2),
-    )
-    keys = [
-        PooledKey(_provider_key(settings.name, key.value.get_secret_value()), key.weight, key.max_concurrency)
-        for key in settings.api_keys
-    ]
-    return Vendor(provider, KeyPool(keys), settings.timeout_s)
-
-
-def _provider_key(provider: str, secret: str) -> ProviderKey:
-    """Its public id is a hash of it: the same after a restart and on every replica, and it tells nothing."""
-    return ProviderKey(f"{provider}-{hashlib.sha256(secret.encode()).hexdigest()[:8]}", secret)
-
-
-def _provider_of(vendors: Mapping[str, Vendor]) -> Callable[[Mode, Model], tuple[str, str]]:
-    sandbox = next(name for name, vendor in vendors.items() if vendor.provider.kind == "sandbox")
-
-    def chosen(mode: Mode, model: Model) -> tuple[str, str]:
-        name = sandbox if mode is Mode.TEST else model.provider
-        return name, vendors[name].provider.kind
-
-    return chosen
-
-
 def _delivery(database: Database) -> Callable[[Sequence[dict[str, Any]]], Awaitable[None]]:
     async def deliver(rows: Sequence[dict[str, Any]]) -> None:
         await database.write(lambda conn: usage_log.add(conn, rows))
 
     return deliver
-
-
-def _not_kept(_words: str) -> str:
-    return "(not kept: privacy.store_prompts)"
-
-
-def _keeper(how: str, pepper: bytes) -> Callable[[ImageRequest], dict[str, Any]]:
-    """What the database may keep of a request, by `privacy.store_prompts`."""
-
-    def keep(request: ImageRequest) -> dict[str, Any]:
-        name = request.model.roles.prompt
-        if how == "full":
-            return dict(request.parameters)
-        kept = {key: value for key, value in request.parameters.items() if key != name}
-        if how == "hash":
-            kept[f"{name}_hash"] = hmac.digest(pepper, request.prompt.encode(), hashlib.sha256).hex()
-        return kept
-
-    return keep
 
 
 async def _retain(cache: CacheAdministration, settings: Settings) -> None:

@@ -1,0 +1,83 @@
+"""The composition root: opens pools, builds the services on them, closes everything in the opposite order.
+
+The one place that sees storage, providers and services together. Web, command line and tests build the same graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from gateway.config import Settings
+from gateway.domain.books import BookEntry
+from gateway.resources.builder import Builder
+from gateway.resources.graph import Resources
+from gateway.resources.models import served_models
+from gateway.resources.vendors import open_vendors
+from gateway.services.budgets import BudgetLine
+from gateway.services.calls import Call
+from gateway.services.doctor import Check, Doctor
+from gateway.services.generate_image import Delivery, ImageGenerator
+from gateway.services.receipts import Receipt
+from gateway.services.reconcile import Reconciliation
+from gateway.services.usage_reports import Report, month_start_ms
+from gateway.storage.data_dir import make_data_dir
+from gateway.storage.database import database_url, open_database
+from gateway.storage.images import LocalImageStore
+from gateway.storage.migrations import migrate
+from gateway.storage.rate_limits import RateState
+from gateway.storage.response_cache import PurgeFilter
+
+__all__ = [  # with the words of the services that the API speaks
+    "BookEntry",
+    "BudgetLine",
+    "Call",
+    "Check",
+    "Delivery",
+    "ImageGenerator",
+    "PurgeFilter",
+    "RateState",
+    "Receipt",
+    "Reconciliation",
+    "Report",
+    "Resources",
+    "examine",
+    "migrate_database",
+    "month_start_ms",
+    "open_resources",
+    "served_models",
+]
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """Everything, opened and recovered; on the way out open purchases get `drain_s` to finish."""
+    async with AsyncExitStack() as stack:
+        yield await Builder(settings, stack).build()
+
+
+async def migrate_database(settings: Settings) -> None:
+    """`darkroom migrate`: the configured database to this version's schema."""
+    make_data_dir(settings.data_dir)
+    database = open_database(database_url(settings.database_url, settings.data_dir))
+    try:
+        await migrate(database)
+    finally:
+        await database.close()
+
+
+async def examine(settings: Settings) -> Sequence[Check]:
+    """`darkroom doctor`: what is there and what is wrong. Opens stores and providers to look, not to change.
+
+    Raises ConfigurationError when the models can't be served as configured.
+    """
+    served_models(settings)
+    make_data_dir(settings.data_dir)
+    async with AsyncExitStack() as stack:
+        database = open_database(database_url(settings.database_url, settings.data_dir))
+        stack.push_async_callback(database.close)
+        vendors = open_vendors(settings)
+        for vendor in vendors.values():
+            stack.push_async_callback(vendor.provider.close)
+        images = LocalImageStore(settings.image_store.path or settings.data_dir / "images")
+        return await Doctor(database, images, vendors, data_dir=settings.data_dir).examine()

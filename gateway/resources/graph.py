@@ -1,0 +1,53 @@
+"""What the graph is made of, as the API sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.config import Settings
+from gateway.domain.model import Model
+from gateway.services.accounts import AccountService
+from gateway.services.budgets import Budgets
+from gateway.services.cache_administration import CacheAdministration
+from gateway.services.callers import CallerDirectory
+from gateway.services.calls import Admission
+from gateway.services.generate_image import ImageGenerator
+from gateway.services.purchases import Purchases
+from gateway.services.receipts import ImageGallery, Receipts
+from gateway.services.reconcile import Reconciler
+from gateway.services.settlement import Settlement
+from gateway.services.usage import UsageRecorder
+from gateway.services.usage_reports import UsageReports
+from gateway.storage.database import Database
+from gateway.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the API works with. `test_key` is the ready key of an embedded first start."""
+
+    settings: Settings
+    models: Mapping[str, Model]
+    admin_key: str
+    test_key: str | None
+    metrics: Metrics
+    accounts: AccountService
+    callers: CallerDirectory
+    admission: Admission
+    generator: ImageGenerator
+    usage: UsageRecorder
+    budgets: Budgets
+    reports: UsageReports
+    receipts: Receipts
+    gallery: ImageGallery
+    cache: CacheAdministration
+    settlement: Settlement
+    reconciler: Reconciler
+    purchases: Purchases
+    database: Database
+
+    async def check_ready(self) -> None:
+        """Raises DarkroomError while new calls should go elsewhere."""
+        self.purchases.check_open()
+        await self.database.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
