@@ -158,8 +158,9 @@ class Buyer:
                 self._report(commission, failure, attempt)
                 pause_s = _pause(verdict, attempt)
                 if not _may_repeat(verdict, attempt, time.monotonic() + pause_s < deadline, vendor.pool):
-                    await self._end(commission, verdict.error, verdict.proof)
-                    raise verdict.error from failure
+                    error = _refusal(verdict, vendor.pool)
+                    await self._end(commission, error, verdict.proof)
+                    raise error from failure
                 await self._sleep(pause_s)
             except DarkroomError as error:  # no key to be had, or SQL gone before the order was sent
                 commission.tell(error)  # the caller need not wait for SQL to be back
@@ -236,6 +237,17 @@ def _may_repeat(verdict: Verdict, attempt: int, in_time: bool, pool: KeyPool) ->
     if verdict.remedy == "other_key":  # with no other key the pool refuses
         return pool.may_retry()
     return verdict.remedy == "retry" and attempt < _ATTEMPTS and in_time and pool.may_retry()
+
+
+def _refusal(verdict: Verdict, pool: KeyPool) -> DarkroomError:
+    """What the caller is told. Where another key would do, but too many calls are being repeated: to come again."""
+    if verdict.remedy != "other_key":
+        return verdict.error
+    try:
+        pool.require_any()
+    except ProviderUnavailable:
+        return verdict.error
+    return ProviderUnavailable("A provider key was refused just now; others work.", retry_after_s=1, charged="no")
 
 
 def _pause(verdict: Verdict, attempt: int) -> float:

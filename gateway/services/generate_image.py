@@ -149,17 +149,24 @@ class ImageGenerator:
             raise NotCached("There is no such picture in the cache (only-if-cached).", should_retry=False, charged="no")
         while True:
             try:
-                if plan.storable:
-                    return await self._fly(call)
-                return await self._bought(call, await self._purchases.start(call))
-            except AlreadyLost as lost:
-                return await self._repeated(call, lost.generation_id)
-            except AlreadyYours as yours:
-                if await self._purchases.take(yours.generation_id):
-                    call.owns = True
-                    return await self._repeated(call, yours.generation_id)
-            except NeverSent:
+                return await self._buy(call, storable=plan.storable)
+            except NeverSent:  # what was waited for came to nothing, and cost nothing: look again
                 continue
+
+    async def _buy(self, call: Call, *, storable: bool) -> Delivery:
+        """Raises NeverSent when the way is free again."""
+        try:
+            if storable:
+                return await self._fly(call)
+            return await self._bought(call, await self._purchases.start(call))
+        except AlreadyLost as lost:
+            found = lost.generation_id
+        except AlreadyYours as yours:
+            found = yours.generation_id
+            if not await self._purchases.take(found):
+                raise NeverSent(found) from None  # an equal call was faster, and has it
+            call.owns = True
+        return await self._repeated(call, found)
 
     async def _fly(self, call: Call) -> Delivery:
         """Join the flight of this fingerprint, or be the one who buys."""
@@ -188,7 +195,7 @@ class ImageGenerator:
         if call.left:
             self._give_up(call)
         try:
-            published = await self._patiently(call, _outcome(purchase), purchase.timeout_s + _GRACE_S)
+            published = await self._patiently(call, _outcome(purchase), self._longest_s(call))
             body = await self._body(call, published.answer)
         except DarkroomError as error:
             raise _Recorded(error) from error
@@ -223,7 +230,7 @@ class ImageGenerator:
             self._give_up(call)
         purchase = self._purchases.under_way(generation_id)
         if purchase is not None:
-            published = await self._patiently(call, _outcome(purchase), purchase.timeout_s + _GRACE_S)
+            published = await self._patiently(call, _outcome(purchase), self._longest_s(call))
             return published.answer
         state = await self._database.read(lambda conn: generations.state_of(conn, generation_id))
         if state is None:
@@ -231,7 +238,7 @@ class ImageGenerator:
         if state.answer is not None:
             return state.answer
         if state.under_way:
-            return await self._patiently(call, self._recovery.follow(generation_id), _GRACE_S)
+            return await self._patiently(call, self._recovery.follow(generation_id), self._longest_s(call))
         raise from_record(state.error or {"code": "provider_error", "message": "It ended without a picture."})
 
     async def _patiently(self, call: Call, outcome: Awaitable[T], longest_s: float) -> T:
@@ -257,6 +264,9 @@ class ImageGenerator:
                 charged="unknown",
                 should_retry=False,
             ) from None
+
+    def _longest_s(self, call: Call) -> float:
+        return self._purchases.timeout_s(call.provider) + _GRACE_S
 
     def _give_up(self, call: Call) -> None:
         if call.owns and call.generation_id is not None and call.claim is None:

@@ -42,7 +42,6 @@ class Purchase:
     intent: Intent
     reserved: asyncio.Future[None]
     outcome: asyncio.Future[Published]
-    timeout_s: float
 
     @property
     def id(self) -> str:
@@ -99,7 +98,7 @@ class Purchases:
             await asyncio.wait(self._abandoning)
         self.check_open()  # again: what begins after `drain` looked would not be waited for
         loop = asyncio.get_running_loop()
-        purchase = Purchase(self._intent(call), loop.create_future(), loop.create_future(), vendor.timeout_s)
+        purchase = Purchase(self._intent(call), loop.create_future(), loop.create_future())
         purchase.outcome.add_done_callback(_retrieve)  # a purchase whose caller left has nobody to read its error
         purchase.reserved.add_done_callback(_retrieve)
         task = asyncio.create_task(self._run(purchase, call, vendor), name=f"purchase {purchase.id}")
@@ -112,6 +111,10 @@ class Purchases:
         """Raises Draining once the process is on its way out."""
         if self.draining:
             raise Draining("The gateway is shutting down; send the call again.", retry_after_s=1, charged="no")
+
+    def timeout_s(self, provider: str) -> float:
+        """The longest that a purchase may take at a provider."""
+        return self._vendors[provider].timeout_s
 
     def under_way(self, generation_id: str) -> Purchase | None:
         """The purchase, if this process makes it."""

@@ -86,6 +86,37 @@ async def test_a_list_is_warmed_and_a_second_time_costs_nothing(shell: Shell) ->
     assert (await shell.json("cache", "stats"))["entries"] == 0
 
 
+async def test_our_books_are_compared_with_the_providers(shell: Shell) -> None:
+    key = await shell.gateway.new_key()
+    await shell.gateway.generate(key)
+    assert (await shell.json("reconcile"))["matched"] == 1
+    [row] = await shell.json("generation", "list", "--status", "succeeded")
+    (shell.folder / "export.csv").write_text("created,client_request_id,cost_usd\n2026-11-22T00:00:00Z,x,1\n")
+    found = json.loads(await shell.run("reconcile", "--csv", "export.csv", "--from", "2026-11-01", "--json", status=2))
+    assert (found["drift"], found["theirs_only_count"]) == (True, 1)
+    assert "theirs only" in await shell.run("reconcile", "--csv", "export.csv", "--from", "2026-11-01", status=2)
+    corrected = await shell.json("generation", "adjust", row["id"], "0.07", "--reason", "their invoice")
+    assert corrected["adjusted_usd"] == "0.005"
+    assert "adjustment" in await shell.run("generation", "settle", row["id"], "0", "--reason", "none", status=1)
+    assert (await shell.json("generation", "get", row["id"]))["cost_usd"] == "0.065"
+
+
+async def test_the_doctor_looks_beside_the_running_gateway_and_says_what_is_wrong(shell: Shell) -> None:
+    await shell.gateway.generate(await shell.gateway.new_key(), seed=1)
+    settings = shell.gateway.resources.settings
+    provider = settings.providers[0].model_dump(mode="json") | {"api_keys": [{"value": "provider-secret"}]}
+    config = {"data_dir": str(settings.data_dir), "providers": [provider]}
+    (shell.folder / "config.yaml").write_text(json.dumps(config))
+    checks = await shell.json("doctor")
+    assert {check["status"] for check in checks} == {"ok"}, checks
+    assert any("balance $" in check["said"] for check in checks)
+    for picture in (settings.data_dir / "images").glob("??/??/*"):
+        picture.unlink()
+    assert "FAILED  pictures" in await shell.run("doctor", status=1)
+    (shell.folder / "config.yaml").write_text("models: [{name: unheard-of}]\n")
+    assert "FAILED  configuration" in await shell.run("doctor", status=1)
+
+
 async def test_a_mistake_is_told_and_ends_with_1(shell: Shell) -> None:
     assert "no user" in (await shell.run("user", "get", "user_none", status=1)).lower()
     assert "There is no dimension" in await shell.run("usage", "--group-by", "colour", status=1)

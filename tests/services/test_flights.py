@@ -13,7 +13,7 @@ from tests.support.ledger import intent
 
 def purchase() -> Purchase:
     loop = asyncio.get_running_loop()
-    made = Purchase(intent(), loop.create_future(), loop.create_future(), timeout_s=1)
+    made = Purchase(intent(), loop.create_future(), loop.create_future())
     made.outcome.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
     return made
 

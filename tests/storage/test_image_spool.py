@@ -83,6 +83,7 @@ async def test_what_is_deleted_is_gone_from_both(world: World):
     world.break_store()
     await world.store.put(NAME, DATA)
     world.store.delete(NAME)
+    world.mend_store()
     assert await world.store.get(NAME) is None
 
 
