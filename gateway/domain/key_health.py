@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from gateway.domain.outcome import KeyEffect
 
-FAULTS_TO_OPEN = 5
+FAULTS_TO_OPEN = 10
 _FIRST_COOL_S, _LONGEST_COOL_S = 1.0, 60.0
 _LONGEST_ASKED_S = 3600.0
 _FIRST_OPEN_S, _LONGEST_OPEN_S = 10.0, 120.0
