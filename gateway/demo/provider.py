@@ -42,7 +42,10 @@ Shape = Literal["A", "B", "C_url", "C_b64"]
 
 @dataclass
 class Behaviour:
-    """How a call is met: `refuse_status` uncharged, faults charged. `images` caps how many come."""
+    """How a call is met: `refuse_status` uncharged, faults charged. `images` caps how many come.
+
+    `image_address` is given out in place of our own; `redirect_to` is where a picture redirects to when it has to.
+    """
 
     delay_s: float = 0.0
     price_usd: str = "0.065"
@@ -54,6 +57,8 @@ class Behaviour:
     images: int | None = None
     answer_fault: AnswerFault | None = None
     image_fault: ImageFault | None = None
+    image_address: str | None = None
+    redirect_to: str = INWARD
 
 
 @dataclass(frozen=True)
@@ -278,6 +283,8 @@ class FakeProvider:
         return File(key, width, height, call.body.get("output_format", "jpeg"), call.how.image_fault)
 
     def _publish(self, call: Call, file: File) -> str:
+        if call.how.image_address is not None:
+            return call.how.image_address
         name = f"{uuid.uuid4().hex}.{'jpg' if file.format == 'jpeg' else 'png'}"
         self._files[name] = file
         return f"{call.origin}/files/{name}"
@@ -287,7 +294,7 @@ class FakeProvider:
         if file is None or file.fault == "missing":
             await reply(send, 404, b"<Error>NoSuchKey</Error>", {"content-type": "application/xml"})
         elif file.fault == "redirect_inward":
-            await reply(send, 302, b"", {"location": INWARD})
+            await reply(send, 302, b"", {"location": self.behaviour.redirect_to})
         elif file.fault == "huge":
             await _send_huge(send)
         else:

@@ -109,7 +109,9 @@ class Buyer:
         intent, request = commission.intent, commission.request
         answer = await self._ask(commission)
         charge = charge_of(answer, request, intent.price_rule, intent.estimate_micro_usd)
-        await self._insist(lambda conn: generations.record_answer(conn, intent.id, answer, charge))
+        await self._insist(
+            lambda conn: generations.record_answer(conn, intent.id, answer, charge, lease_owner=self._process_id)
+        )
         cost_usd = charge.cost_micro_usd / MICRO_PER_USD
         self._metrics.cost_usd.labels(intent.provider, intent.model, intent.mode).inc(cost_usd)
         if charge.overrun:

@@ -190,8 +190,10 @@ def mark_sent(conn: sa.Connection, generation_id: str, *, lease_owner: str, prov
     return conn.execute(changed).rowcount == 1
 
 
-def record_answer(conn: sa.Connection, generation_id: str, answer: ProviderAnswer, charge: Charge) -> bool:
-    """The provider's answer, and the money settled, before a picture is fetched.
+def record_answer(
+    conn: sa.Connection, generation_id: str, answer: ProviderAnswer, charge: Charge, *, lease_owner: str
+) -> bool:
+    """The provider's answer, and the money settled, before a picture is fetched, which is `lease_owner`'s to do.
 
     A late answer is taken too, so that its picture is kept: of `unknown` it settles the money; where that was settled
     by other means, what it says differently becomes an adjustment. False: there is nothing more to learn from it.
@@ -206,6 +208,8 @@ def record_answer(conn: sa.Connection, generation_id: str, answer: ProviderAnswe
         "answer": msgspec.to_builtins(answer),
         "inference_id": answer.inference_id,
         "answered_ms": now,
+        "lease_owner": lease_owner,
+        "lease_until_ms": now + LEASE_MS,
     }
     if found["status"] != "sent":  # an equal generation may be under way: the late one no longer takes part in flights
         values |= {"flight": None, "settled_by": found["settled_by"] or "answer"}

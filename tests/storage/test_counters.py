@@ -157,7 +157,8 @@ def step(
             case "send":
                 generations.mark_sent(conn, one.id, lease_owner="me", provider_key_id="k")
             case "answer":
-                generations.record_answer(conn, one.id, ANSWER, Charge(cost, min(images, one.images), 1, overrun=False))
+                charge = Charge(cost, min(images, one.images), 1, overrun=False)
+                generations.record_answer(conn, one.id, ANSWER, charge, lease_owner="me")
             case "fail":
                 generations.fail(conn, one.id, error=ERROR, usage=one.usage)
             case _:

@@ -127,7 +127,9 @@ class Books:
         )
 
     async def answer(self, generation_id: str, charge: Charge = CHARGE, answer: ProviderAnswer = ANSWER) -> bool:
-        return await self.database.write(lambda conn: generations.record_answer(conn, generation_id, answer, charge))
+        return await self.database.write(
+            lambda conn: generations.record_answer(conn, generation_id, answer, charge, lease_owner=self.owner)
+        )
 
     async def publish(self, made: Intent, *images: StoredImage, **changes: Any) -> Any:
         options: dict[str, Any] = {"storable": made.flight is not None, "ttl_ms": None, "usage": made.usage} | changes
