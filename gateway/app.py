@@ -19,8 +19,18 @@ from gateway.api.client_limit import ClientCounts, RequestsPerClient
 from gateway.api.docs_page import docs_page
 from gateway.api.error_response import handle_error
 from gateway.api.hit_path import HitPath
-from gateway.api.middleware import BodyLimit
-from gateway.api.routes import admin_accounts, admin_money, admin_usage, generations, images, models, operations, usage
+from gateway.api.middleware import MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
+from gateway.api.routes import (
+    admin_accounts,
+    admin_money,
+    admin_providers,
+    admin_usage,
+    generations,
+    images,
+    models,
+    operations,
+    usage,
+)
 from gateway.api.schemas_images import request_schema
 from gateway.config import Settings
 from gateway.errors import DarkroomError
@@ -49,10 +59,15 @@ def create_app(settings: Settings, *, resources: Resources | None = None, thin_p
     app.state.resources = resources
     for kind in (DarkroomError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, handle_error)
-    for routes in (generations, models, usage, images, admin_accounts, admin_usage, admin_money, operations):
+    every = (
+        generations, models, usage, images, admin_accounts, admin_usage, admin_money, admin_providers, operations
+    )  # fmt: skip
+    for routes in every:
         app.include_router(routes.router)
     _document(app, settings)
-    layered: ASGIApp = BodyLimit(app, max_bytes=max(settings.server.max_body_bytes, 65_536))
+    layered: ASGIApp = BodyLimit(
+        app, max_bytes=max(settings.server.max_body_bytes, 65_536), larger={RECONCILE_PATH: MAX_EXPORT_BYTES}
+    )
     if thin_path:
         layered = HitPath(layered, state=app.state)
     most = settings.server.max_connections_per_address

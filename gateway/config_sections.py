@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,8 @@ from pydantic import (
 from gateway.domain.limits import Metric, Window, check_window, parse_amount
 from gateway.domain.pricing import parse_price
 from gateway.errors import ConfigurationError
+
+_KEY_BYTES = 32
 
 
 def _number_as_text(value: Any) -> Any:
@@ -129,8 +132,9 @@ class SecuritySettings(Section):
     """Key of the admin API. null: generated once, kept in data_dir/admin_key (mode 0600)."""
     secrets: list[SecretStr] = []
     """Pepper of key hashes, key of signatures: the first makes, all check. []: generated; SQLite only."""
-    encryption_keys: list[SecretStr] = Field([], max_length=0)
-    """Not in this version: leave it []. Provider keys live in the configuration, so none are stored."""
+    encryption_keys: list[SecretStr] = []
+    """Seal provider keys added at run time. 32 bytes in URL-safe base64; the first seals, all open. []: generated with
+    SQLite, else none can be added."""
 
     @field_validator("admin_key")
     @classmethod
@@ -145,6 +149,25 @@ class SecuritySettings(Section):
         if any(len(secret.get_secret_value()) < 32 for secret in value):
             raise ValueError("use at least 32 characters for each; `openssl rand -hex 32` makes one")
         return value
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _of_32_bytes(cls, value: list[SecretStr]) -> list[SecretStr]:
+        for key in value:
+            try:
+                size = len(base64.b64decode(padded(key.get_secret_value()), altchars=b"-_", validate=True))
+            except ValueError:
+                size = 0
+            if size != _KEY_BYTES:
+                raise ValueError(
+                    "each is 32 bytes in URL-safe base64; `openssl rand -base64 32 | tr '+/' '-_'` makes one"
+                )
+        return value
+
+
+def padded(text: str) -> str:
+    """Base64 as its decoder wants it, whether or not its padding was written."""
+    return text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
 
 
 class CacheSettings(Section):

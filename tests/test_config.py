@@ -41,6 +41,7 @@ MESSAGES = {
     "secrets_missing": ": security.secrets is needed with PostgreSQL: every replica hashes keys with it",
     "section_is_a_list": ":1: cache: this is a section: write `name: value` lines in it",
     "short_admin_key": ":2: security.admin_key: use at least 16 characters",
+    "encryption_key_too_short": ":2: security.encryption_keys: each is 32 bytes in URL-safe base64",
     "short_secret": ":2: security.secrets: use at least 32 characters for each",
     "unknown_key": ":3: server.prot: there is no such setting",
     "unknown_provider_kind": ":2: providers.0: kind: dalle is not one of 'aimlapi', 'sandbox'",

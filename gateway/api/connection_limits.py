@@ -25,6 +25,12 @@ LINGER_S = 2.0
 _IDLE, _HEAD, _BODY, _LINGER = range(4)
 
 
+class _Nowhere(list[tuple[bytes, bytes]]):
+    """Keeps nothing: trailers without end take no memory."""
+
+    def append(self, _header: tuple[bytes, bytes]) -> None: ...
+
+
 class HeadTooLarge(DarkroomError):
     """431 (RFC 6585, section 5)."""
 
@@ -95,7 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stage = _BODY
         self._since = self.guard.now
         super().on_headers_complete()
-        self.headers = []  # trailers are read, but never come among the headers
+        self.headers = _Nowhere()  # trailers are read, but never come among the headers
         if not self.pipeline:
             self._answering = self.cycle
         if self.guard.draining:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.error_response import error_response
 from gateway.errors import BodyTooLarge
 
+RECONCILE_PATH = "/admin/v1/reconcile"
+MAX_EXPORT_BYTES = 8 * 2**20
+"""An export of the provider's logs: some 50,000 calls."""
+
 
 class BodyLimit:
-    """Refuses bodies above a size with 413, by the declared length or as they come in."""
+    """Refuses bodies above a size with 413, by the declared length or as they come in. `larger`: of some paths."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, larger: Mapping[str, int]) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+        self._default_bytes = max_bytes
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._larger.get(scope["path"], self._default_bytes)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+        if declared.isdigit() and int(declared) > max_bytes:
+            await self._refuse(scope, receive, send, max_bytes)
             return
         received = 0
         refused = False
@@ -31,22 +39,22 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            return message if received <= self._max_bytes else {"type": "http.disconnect"}
+            return message if received <= max_bytes else {"type": "http.disconnect"}
 
         async def answered(message: Message) -> None:
             """What the application makes of a body cut off is replaced by the refusal."""
             nonlocal refused
-            if received <= self._max_bytes:
+            if received <= max_bytes:
                 await send(message)
             elif not refused:
                 refused = True
-                await self._refuse(scope, receive, send)
+                await self._refuse(scope, receive, send, max_bytes)
 
         await self._app(scope, counted, answered)
-        if received > self._max_bytes and not refused:
-            await self._refuse(scope, receive, send)
+        if received > max_bytes and not refused:
+            await self._refuse(scope, receive, send, max_bytes)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        said = f"The body is larger than {self._max_bytes} bytes (server.max_body_bytes)."
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
+        said = f"The body is larger than {max_bytes} bytes (server.max_body_bytes)."
         response = error_response(BodyTooLarge(said), path=scope["path"])
         await response(scope, receive, send)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from gateway.api.client_limit import ClientCounts
 from gateway.api.connection_guard import ConnectionGuard
+from gateway.api.middleware import MAX_EXPORT_BYTES
 from gateway.api.one_write import OneWriteProtocol
 from gateway.config import Settings
 from gateway.config_sections import ServerSettings
@@ -33,7 +34,7 @@ def server_protocol(settings: ServerSettings) -> type[OneWriteProtocol]:
         head_timeout_s=settings.head_timeout_s,
         body_timeout_s=settings.body_timeout_s,
         # a body may come in chunks of one byte, with six bytes around each
-        max_message_bytes=8 * max(settings.max_body_bytes, 65_536),
+        max_message_bytes=8 * max(settings.max_body_bytes, 65_536) + MAX_EXPORT_BYTES,
         clients=None if most is None else ClientCounts(most, trusted=settings.trusted_proxies),
     )
     return type("ServerProtocol", (OneWriteProtocol,), {"guard": guard})

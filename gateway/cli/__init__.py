@@ -15,6 +15,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.generate import generate
 from gateway.cli.limits import limit
 from gateway.cli.money import generation, reconcile
+from gateway.cli.provider_keys import provider_key
 from gateway.cli.usage import usage
 from gateway.cli.warm import warm
 
@@ -50,6 +51,7 @@ app.add_typer(team, name="team")
 app.add_typer(user, name="user")
 app.add_typer(key, name="key")
 app.add_typer(limit, name="limit")
+app.add_typer(provider_key, name="provider-key")
 app.add_typer(cache, name="cache")
 app.add_typer(generation, name="generation")
 app.command()(usage)

@@ -13,11 +13,12 @@ from gateway.domain.books import BookEntry
 from gateway.resources.builder import Builder
 from gateway.resources.graph import Resources
 from gateway.resources.models import served_models
-from gateway.resources.vendors import open_vendors
+from gateway.resources.vendors import open_sealer, open_vendors
 from gateway.services.budgets import BudgetLine
 from gateway.services.calls import Call
 from gateway.services.doctor import Check, Doctor
 from gateway.services.generate_image import Delivery, ImageGenerator
+from gateway.services.provider_keys import KeyReport, ProviderKeys
 from gateway.services.receipts import Receipt
 from gateway.services.reconcile import Reconciliation
 from gateway.services.usage_reports import Report, month_start_ms
@@ -35,6 +36,7 @@ __all__ = [  # with the words of the services that the API speaks
     "Check",
     "Delivery",
     "ImageGenerator",
+    "KeyReport",
     "PurgeFilter",
     "RateState",
     "Receipt",
@@ -77,7 +79,8 @@ async def examine(settings: Settings) -> Sequence[Check]:
         database = open_database(database_url(settings.database_url, settings.data_dir))
         stack.push_async_callback(database.close)
         vendors = open_vendors(settings)
+        keys = ProviderKeys(database, vendors, open_sealer(settings), notify=lambda _kind, _object_id: None)
         for vendor in vendors.values():
             stack.push_async_callback(vendor.provider.close)
         images = LocalImageStore(settings.image_store.path or settings.data_dir / "images")
-        return await Doctor(database, images, vendors, data_dir=settings.data_dir).examine()
+        return await Doctor(database, images, vendors, keys, data_dir=settings.data_dir).examine()

@@ -16,7 +16,7 @@ from gateway.errors import ConfigurationError
 from gateway.resources.graph import Resources
 from gateway.resources.keeping import keeper, not_kept
 from gateway.resources.models import served_models
-from gateway.resources.vendors import open_vendors, provider_of
+from gateway.resources.vendors import open_sealer, open_vendors, provider_of
 from gateway.services.accounts import AccountService
 from gateway.services.answers import AnswerCache, AnswerRenderer, ImageLinks
 from gateway.services.balances import BalanceWatch
@@ -30,6 +30,7 @@ from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.prices import PriceBook
+from gateway.services.provider_keys import ProviderKeys
 from gateway.services.publication import Publisher
 from gateway.services.purchases import Purchases
 from gateway.services.receipts import ImageGallery, Receipts
@@ -100,6 +101,12 @@ class Builder:
         """Buying, and recovery: what an earlier process left is settled before the first call."""
         settings = self._settings
         self._vendors = self._open_vendors()
+        self._provider_keys = ProviderKeys(
+            self._database, self._vendors, open_sealer(settings), notify=self._follower.notify
+        )
+        await self._provider_keys.load()
+        self._stack.push_async_callback(self._provider_keys.stop)
+        self._follower.subscribe(self._provider_keys.on_change, forget_all=self._provider_keys.forget)
         self._usage = UsageRecorder(self._journal, self._metrics)
         self._prices = PriceBook(self._database)
         await self._prices.load()
@@ -188,6 +195,7 @@ class Builder:
             receipts=Receipts(database, links),
             gallery=ImageGallery(database, self._images, links),
             cache=cache,
+            provider_keys=self._provider_keys,
             settlement=self._settlement,
             reconciler=Reconciler(database, self._vendors, self._settlement),
             purchases=self._purchases,

@@ -13,6 +13,7 @@ from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.calls import Admission
 from gateway.services.generate_image import ImageGenerator
+from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases
 from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
@@ -42,6 +43,7 @@ class Resources:
     receipts: Receipts
     gallery: ImageGallery
     cache: CacheAdministration
+    provider_keys: ProviderKeys
     settlement: Settlement
     reconciler: Reconciler
     purchases: Purchases

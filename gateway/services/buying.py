@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from gateway.domain.outcome import Lost, Proof, Refused, UpstreamFailure, Verdic
 from gateway.domain.pricing import MICRO_PER_USD
 from gateway.errors import DarkroomError, LedgerUnavailable, ProviderUnavailable, StorageFailed, to_record
 from gateway.providers.base import Order, Provider, ProviderKey
-from gateway.providers.key_pool import KeyPool
+from gateway.providers.key_pool import KeyPool, PooledKey
 from gateway.services.calls import Call
 from gateway.services.charges import charge_of, expected_of
 from gateway.services.prices import PriceBook
@@ -44,14 +44,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """A provider with its keys. `timeout_s`: the longest a purchase may take at the provider. `books_lag_s`: how long
-    after that its books may still miss a call.
+    """A provider with its keys, `configured` those of the settings. `timeout_s`: the longest a purchase may take at the
+    provider. `books_lag_s`: how long after that its books may still miss a call.
     """
 
     provider: Provider
     pool: KeyPool
     timeout_s: float
     books_lag_s: float = 900.0
+    configured: Sequence[PooledKey] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from gateway.domain.pricing import usd
 from gateway.errors import DarkroomError
 from gateway.providers.base import BooksUnavailable
 from gateway.services.buying import Vendor
+from gateway.services.provider_keys import ProviderKeys
 from gateway.storage import invariants
 from gateway.storage.database import Database
 from gateway.storage.images import ImageStore
@@ -30,11 +31,18 @@ class Check:
 
 class Doctor:
     def __init__(
-        self, database: Database, images: ImageStore, vendors: Mapping[str, Vendor], *, data_dir: Path
+        self,
+        database: Database,
+        images: ImageStore,
+        vendors: Mapping[str, Vendor],
+        keys: ProviderKeys,
+        *,
+        data_dir: Path,
     ) -> None:
         self._database = database
         self._images = images
         self._vendors = vendors
+        self._keys = keys
         self._data_dir = data_dir
 
     async def examine(self) -> list[Check]:
@@ -42,6 +50,8 @@ class Doctor:
         checks = [await self._guarded("database", self._database_is_there)]
         checks.append(await self._guarded("image store", self._images_can_be_written))
         checks.append(self._data_dir_can_be_written())
+        if checks[0].status == "ok":
+            checks.append(await self._guarded("provider keys", self._keys_can_be_opened))
         for name, vendor in self._vendors.items():
             if vendor.provider.kind != "sandbox":
                 checks += await self._provider(name, vendor)
@@ -64,6 +74,10 @@ class Doctor:
     async def _images_can_be_written(self) -> Check:
         await self._images.check()
         return Check("image store", "ok", "takes pictures")
+
+    async def _keys_can_be_opened(self) -> Check:
+        await self._keys.load()
+        return Check("provider keys", "ok", "those added at run time can be opened")
 
     def _data_dir_can_be_written(self) -> Check:
         probe = self._data_dir / ".doctor"

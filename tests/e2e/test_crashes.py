@@ -118,7 +118,8 @@ def assert_usage_is_whole(database: Path, answered: set[str]) -> None:
         assert answered <= set(ids)
         assert len(set(ids)) == len(ids)
         [(total,)] = sql.execute("SELECT SUM(requests) FROM usage_hourly")
-        assert total == len(ids)
+        [(calls,)] = sql.execute("SELECT COUNT(*) FROM usage_log WHERE outcome <> 'settlement'")
+        assert total == calls
         [(spent, reserved)] = sql.execute("SELECT spent, reserved FROM counters WHERE metric = 'cost_usd'")
         [(settled,)] = sql.execute("SELECT SUM(cost_micro_usd) FROM generations")
         [(held,)] = sql.execute("SELECT TOTAL(reserved_micro_usd) FROM generations WHERE status = 'unknown'")
