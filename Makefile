@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench fuzz lock format schema
+.PHONY: help setup run test check bench soak fuzz lock format schema
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -42,6 +42,9 @@ fuzz: $(READY) ## Look for input that breaks a parser, FUZZ_S seconds for each
 		$(BIN)/python -m tests.fuzz.$$parser -max_total_time=$(FUZZ_S) -max_len=8192 -dict=tests/fuzz/words.dict \
 			-artifact_prefix=.fuzz/$$parser- .fuzz/$$parser tests/fuzz/corpus/$$parser || exit 1; \
 	done
+
+soak: $(READY) ## Kill it a hundred times under load and compare bill and books; SOAK_KILLS, SOAK_S
+	$(BIN)/python -m tests.soak
 
 lock: $(READY) ## Make the locks again; LOCK_FLAGS=--upgrade lifts the pins
 	sh scripts/lock.sh $(LOCK_FLAGS)

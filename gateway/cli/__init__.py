@@ -11,6 +11,7 @@ from gateway import __version__
 from gateway.cli import serve
 from gateway.cli.accounts import key, team, user
 from gateway.cli.cache import cache
+from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.generate import generate
 from gateway.cli.limits import limit
@@ -53,6 +54,7 @@ app.add_typer(key, name="key")
 app.add_typer(limit, name="limit")
 app.add_typer(provider_key, name="provider-key")
 app.add_typer(cache, name="cache")
+app.add_typer(demo, name="demo")
 app.add_typer(generation, name="generation")
 app.command()(usage)
 app.command()(reconcile)

@@ -58,9 +58,11 @@ class Reconciler:
         vendor = self._vendors.get(provider)
         if vendor is None:
             raise NotFound(f"There is no provider {provider[:64]!r}; there is: {', '.join(sorted(self._vendors))}.")
+        settled = 0
         if entries is None:
             entries = await self._books(vendor, from_ms - _MARGIN_MS, to_ms + _MARGIN_MS)
-        settled = await self._settlement.settle_found(entries)
+            settled += await self._settlement.settle_unknown()
+        settled += await self._settlement.settle_found(entries)
         found = await self._compare(vendor, entries, from_ms, to_ms)
         adjusted = 0
         if adjust:

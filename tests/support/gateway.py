@@ -195,29 +195,43 @@ async def gateway_and_provider(
 class GatewayProcess:
     """`darkroom serve` as a process of its own, to be killed. `start` returns once it is ready."""
 
-    def __init__(self, data_dir: Path, provider_url: str, log: Path, **server: Any) -> None:
-        """`server`: settings of that section."""
+    def __init__(
+        self,
+        data_dir: Path,
+        provider_url: str,
+        log: Path,
+        *,
+        provider: Mapping[str, Any] | None = None,
+        **server: Any,
+    ) -> None:
+        """`provider` and `server`: settings of these sections."""
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._config = data_dir.parent / "config.yaml"
+        self.config = data_dir.parent / "config.yaml"
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        host = urlsplit(provider_url).netloc
-        self._config.write_text(
-            f"server: {json.dumps({'port': self.port, 'drain_s': 5, **server})}\n"
-            f"data_dir: {data_dir}\n"
-            f"security: {{admin_key: {ADMIN_KEY}}}\n"
-            "log: {format: json}\n"
-            "providers:\n"
-            f"  - {{kind: aimlapi, base_url: '{provider_url}', image_hosts: ['{host}'], timeout_s: 20,\n"
-            "     api_keys: [{value: provider-secret, max_concurrency: 1000}]}\n"
-        )
+        chosen = {
+            "kind": "aimlapi",
+            "base_url": provider_url,
+            "image_hosts": [urlsplit(provider_url).netloc],
+            "timeout_s": 20,
+            "api_keys": [{"value": "provider-secret", "max_concurrency": 1000}],
+            **(provider or {}),
+        }
+        settings = {
+            "server": {"port": self.port, "drain_s": 5, **server},
+            "data_dir": str(data_dir),
+            "security": {"admin_key": ADMIN_KEY},
+            "log": {"format": "json"},
+            "providers": [chosen],
+        }
+        self.config.write_text(json.dumps(settings))
 
     async def start(self, *, stderr: int | None = None) -> None:
         """`stderr`: a descriptor in place of the log, which gets nothing then."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220  (`kill` is for callers that are not async)
-                [sys.executable, "-m", "gateway", "--config", str(self._config), "serve"],
+                [sys.executable, "-m", "gateway", "--config", str(self.config), "serve"],
                 stdout=log if stderr is None else subprocess.DEVNULL,
                 stderr=log if stderr is None else stderr,
                 stdin=subprocess.DEVNULL,

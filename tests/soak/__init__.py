@@ -1,0 +1,1 @@
+"""Long runs that `make soak` makes; no part of `make check`."""
