@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.domain.outcome import RULES
 from gateway.providers.sandbox import MAGIC_SEEDS
 
 ROOT = Path(__file__).parents[1]
@@ -41,3 +42,22 @@ def test_a_decision_names_files_that_exist(path: Path):
     named = re.findall(r"`((?:gateway|tests)/[\w/.]+)`", path.read_text(encoding="utf-8"))
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+def test_every_test_that_a_promise_names_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", RELIABILITY)
+    assert len(named) > 20
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not (ROOT / path).is_file() or f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8") + "def ("
+    ]
+    assert missing == []
+
+
+def test_the_table_of_outcomes_is_what_the_rules_say():
+    rows = re.findall(r"^\| (\w+) \| (yes|no|unknown) \| (\w+) \| (\w+) \|$", RELIABILITY, flags=re.MULTILINE)
+    assert rows == [(seen.value, rule.charged, rule.remedy, rule.key) for seen, rule in RULES.items()]

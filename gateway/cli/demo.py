@@ -177,9 +177,9 @@ class _Plug:
             bill = (await provider.get(f"{self._provider_url}/_bill")).json()["bill"]
         outcome = self._outcome
         outcome.charged_calls = len(bill)
-        outcome.bill_usd = str(sum((Decimal(row["cost_usd"]) for row in bill), Decimal(0)))
+        outcome.bill_usd = _sum(bill)
         equal = [row for row in bill if row["body"].get("seed") == 7]
-        outcome.equal_cost_usd = str(sum((Decimal(row["cost_usd"]) for row in equal), Decimal(0)))
+        outcome.equal_cost_usd = _sum(equal)
         outcome.books_usd, outcome.saved_usd = usage["cost_usd"], usage["saved_usd"]
         outcome.drift = found["drift"]
 
@@ -266,6 +266,11 @@ def _free_port() -> int:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
+
+
+def _sum(rows: list[dict[str, Any]]) -> str:
+    """Dollars without trailing zeros, as the gateway writes them."""
+    return f"{sum((Decimal(row['cost_usd']) for row in rows), Decimal(0)).normalize():f}"
 
 
 async def _admin(http: httpx.AsyncClient, method: str, path: str, body: Any = None) -> Any:
