@@ -55,6 +55,7 @@ class BodyLimit:
             await self._refuse(scope, receive, send, max_bytes)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
-        said = f"The body is larger than {max_bytes} bytes (server.max_body_bytes)."
+        setting = " (server.max_body_bytes)" if max_bytes == self._default_bytes else ""
+        said = f"The body is larger than {max_bytes} bytes{setting}."
         response = error_response(BodyTooLarge(said), path=scope["path"])
         await response(scope, receive, send)

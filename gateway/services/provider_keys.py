@@ -123,10 +123,10 @@ class ProviderKeys:
         """Raises NotFound, Conflict for a secret that is there already, InvalidRequest when none can be stored."""
         self._takes_keys(provider)
         sealer = self._require_sealer()
-        self._check_new(provider, value)
         key_id = new_id("pkey")
 
         def work(conn: sa.Connection) -> None:
+            self._check_new(conn, provider, value)
             key = StoredKey(
                 id=key_id,
                 provider=provider,
@@ -157,10 +157,10 @@ class ProviderKeys:
                 f"{key_id} is a key of the configuration: change {', '.join(sorted(others))} there "
                 f"(providers[].api_keys). Here it can be disabled and enabled."
             )
-        if "value" in values:
-            self._check_new(provider, values["value"])
 
         def work(conn: sa.Connection) -> None:
+            if "value" in values:
+                self._check_new(conn, provider, values["value"])
             if provider_keys.find(conn, key_id) is None:
                 self._remember_configured(conn, known)
             provider_keys.update(conn, key_id, self._columns(conn, key_id, values))
@@ -260,8 +260,11 @@ class ProviderKeys:
         if self._vendor(provider).provider.kind == "sandbox":
             raise InvalidRequest(f"The provider {provider} draws by itself and takes no keys.")
 
-    def _check_new(self, provider: str, value: str) -> None:
-        if any(key.secret == value for key in self._vendor(provider).pool.all_keys()):
+    def _check_new(self, conn: sa.Connection, provider: str, value: str) -> None:
+        """By what SQL holds, however many add the same at once."""
+        provider_keys.lock(conn)
+        there = [self._secret(key) for key in provider_keys.load(conn) if key.provider == provider and key.secret]
+        if value in [*there, *(pooled.key.secret for pooled in self._vendors[provider].configured)]:
             raise Conflict(f"The provider {provider} has this key already.")
 
     def _require_sealer(self) -> Sealer:

@@ -48,6 +48,12 @@ def find(conn: sa.Connection, key_id: str) -> StoredKey | None:
     return None if row is None else msgspec.convert(row, StoredKey, from_attributes=True)
 
 
+def lock(conn: sa.Connection) -> None:
+    """Nobody else adds or changes a key until the transaction ends. SQLite has one writer anyway."""
+    if conn.dialect.name != "sqlite":
+        conn.exec_driver_sql("LOCK TABLE provider_keys IN SHARE ROW EXCLUSIVE MODE")
+
+
 def insert(conn: sa.Connection, key: StoredKey) -> None:
     conn.execute(provider_keys.insert().values(msgspec.structs.asdict(key)))
 

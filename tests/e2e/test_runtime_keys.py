@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -120,6 +121,12 @@ async def test_what_cannot_be_done_to_a_key_is_refused(
         refused = await gateway.try_admin(method, place.replace("CONFIGURED", configured["id"]), body)
         assert refused.status_code == status
         assert said in refused.json()["error"]["message"]
+
+
+async def test_the_same_key_added_by_many_at_once_is_added_once(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path, provider()) as (gateway, _):
+        made = await asyncio.gather(*(gateway.try_admin("POST", KEYS, {"value": SECRET}) for _ in range(5)))
+        assert sorted(answer.status_code for answer in made) == [201, 409, 409, 409, 409]
 
 
 async def test_a_secret_is_nowhere_to_be_seen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

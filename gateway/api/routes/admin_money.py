@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from fastapi import APIRouter, Depends
@@ -55,7 +56,7 @@ async def reconcile(resources: ResourcesDep, admin: AdminDep, body: ReconcileReq
         asked.provider or _only_provider(resources),
         from_ms=month_start_ms(now_ms) if asked.from_ms is None else asked.from_ms,
         to_ms=now_ms + 1 if asked.to_ms is None else asked.to_ms,
-        entries=None if asked.csv is None else parse_csv(asked.csv),
+        entries=None if asked.csv is None else await asyncio.to_thread(parse_csv, asked.csv),
         adjust=asked.adjust,
         actor=admin,
     )
