@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from gateway.domain.answer import StoredImage
 from gateway.storage.database import insert
-from gateway.storage.tables import blobs, cache_entries, images
+from gateway.storage.tables import blobs, cache_entries, generations, images
 
 DEAD_FOR_MS = 3_600_000
 
@@ -93,6 +93,8 @@ def remove_generations(conn: sa.Connection, generation_ids: Sequence[str], *, no
         .returning(images.c.sha256)
     )
     hashes = set(conn.execute(removed).scalars())
+    waiting = sa.and_(generations.c.id.in_(generation_ids), generations.c.abandoned_ms.is_not(None))
+    conn.execute(sa.update(generations).where(waiting).values(abandoned_ms=None))  # nobody comes back to nothing
     # a publication of equal bytes holds their row: wait for it before asking who lives
     conn.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.in_(hashes)).order_by(blobs.c.sha256).with_for_update())
     living = sa.select(images.c.sha256).where(images.c.sha256.in_(hashes), images.c.removed_ms.is_(None))

@@ -78,15 +78,18 @@ def _wrongly_adjusted(conn: sa.Connection) -> list[str]:
 
 
 def _report(conn: sa.Connection) -> list[str]:
-    """Reports and purchases agree to the micro-dollar. A paid picture that is still fetched may be in one of them."""
+    """Reports and purchases agree to the micro-dollar. What a paid picture that is still fetched cost may be in one of
+    them; corrections are in both.
+    """
     total = sa.func.coalesce(sa.func.sum(usage_hourly.c.cost_micro_usd), 0)
-    cost = _g.cost_micro_usd + _g.adjusted_micro_usd
-    under_way = sa.func.coalesce(sa.func.sum(sa.case((_g.status == "answered", cost), else_=0)), 0)
-    over = sa.func.coalesce(sa.func.sum(sa.case((_g.status.in_(("succeeded", "failed")), cost), else_=0)), 0)
+    is_over = _g.status.in_(("succeeded", "failed"))
+    settled = _g.adjusted_micro_usd + sa.case((is_over, _g.cost_micro_usd), else_=0)
+    certain = sa.func.coalesce(sa.func.sum(settled), 0)
+    under_way = sa.func.coalesce(sa.func.sum(sa.case((_g.status == "answered", _g.cost_micro_usd), else_=0)), 0)
     wrong = []
     for mode in conn.execute(sa.select(_g.mode).distinct()).scalars():
         reported = int(conn.execute(sa.select(total).where(usage_hourly.c.mode == mode)).scalar_one())
-        low, open_amount = map(int, conn.execute(sa.select(over, under_way).where(_g.mode == mode)).one())
+        low, open_amount = map(int, conn.execute(sa.select(certain, under_way).where(_g.mode == mode)).one())
         if not low <= reported <= low + open_amount:
             wrong.append(f"{mode}: reports say {reported}, purchases {low} micro-dollars")
     return wrong

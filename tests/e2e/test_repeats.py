@@ -75,6 +75,17 @@ async def test_a_picture_once_delivered_is_never_replayed(tmp_path: Path) -> Non
         assert len(fake.bill) == 3
 
 
+async def test_a_picture_that_was_purged_is_not_come_back_to(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, fake):
+        key = await gateway.new_key()
+        (await leave(gateway, fake, key, seed=7)).set()
+        await until(lambda: gateway.generations(status="succeeded"))
+        await gateway.admin("POST", "/cache/purge", {"model": "flux-pro"})
+        again = await gateway.generate(key, seed=7)
+        assert (await gateway.get(picture(again))).status_code == 200
+        assert len(fake.bill) == 2
+
+
 @pytest.mark.parametrize("difference", ["key", "user", "seed", "prompt", "new idempotency key"])
 async def test_a_call_that_differs_buys_its_own(tmp_path: Path, difference: str) -> None:
     async with gateway_and_provider(tmp_path) as (gateway, fake):
