@@ -12,8 +12,8 @@ from gateway.errors import InvalidRequest
 from gateway.storage import records, usage_queries
 from gateway.storage.database import Database
 from gateway.storage.paging import Page
-from gateway.storage.usage_log import HOUR_MS, SUMS
-from gateway.storage.usage_queries import DAY_MS, UsageQuery, UsageSums
+from gateway.storage.usage_queries import UsageQuery, UsageSums
+from gateway.storage.usage_totals import DAY_MS, HOUR_MS, SUMS
 
 Bucket = Literal["hour", "day", "month"]
 _COLUMNS = {"user": "user_id", "team": "team_id", "key": "key_id", "model": "model", "provider": "provider"}
@@ -92,7 +92,7 @@ def _check(group_by: Sequence[str], from_ms: int, to_ms: int) -> None:
 
 
 def _merged(found: Sequence[UsageSums], group_by: Sequence[str], bucket: Bucket | None) -> Report:
-    """Rows that SQL kept apart (days of a month, different tags) come together; the total is of them all."""
+    """Parts that SQL kept apart (days of a month, different tags, several tables) come together."""
     merged: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(SUMS))
     total = [0] * len(SUMS)
     for part in found:

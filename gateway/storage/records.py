@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gateway.storage.paging import DEFAULT_LIMIT, Page, filtered, is_id, read_page
-from gateway.storage.tables import generations, usage_log
+from gateway.storage.tables import generations, keys, usage_log
 
 
 def list_generations(
@@ -43,6 +43,8 @@ def list_requests(
     c = usage_log.c
     filters = {c.user_id: user_id, c.key_id: key_id, c.outcome: outcome, c.mode: mode}
     query = _within(filtered(sa.select(usage_log), filters), c.at_ms, from_ms, to_ms)
+    if key_id is not None:  # the log has an index by user: a key's calls are among those of its user
+        query = query.where(c.user_id == sa.select(keys.c.user_id).where(keys.c.id == key_id).scalar_subquery())
     order = (c.at_ms, c.id)
     return read_page(conn, query, order=order, convert=_as_dict, limit=limit, cursor=cursor)
 

@@ -305,11 +305,11 @@ cache_entries = sa.Table(
 
 # -- usage -----------------------------------------------------------------------------------------------------------
 
-usage_log = sa.Table(
+usage_log = sa.Table(  # kept in the order of its key, so that rows enter it at its end
     "usage_log",
     metadata,
-    _id(primary_key=True),
     sa.Column("at_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+    _id(primary_key=True),
     _text("mode"),
     _id("key_id", nullable=False),
     _id("user_id", nullable=False),
@@ -323,31 +323,53 @@ usage_log = sa.Table(
     _big("cost_micro_usd", nullable=True),
     _big("saved_micro_usd"),
     _big("latency_us"),
-    _id("generation_id", index=True),
+    _id("generation_id"),
     sa.Column("tags", Json),
     sa.Column("labels", Json),
-    sa.Index("ix_usage_log_at_ms", "at_ms"),
     sa.Index("ix_usage_log_user_id_at_ms", "user_id", "at_ms"),
-    sa.Index("ix_usage_log_key_id_at_ms", "key_id", "at_ms"),
+    sqlite_with_rowid=False,
+)
+sa.Index(
+    "ix_usage_log_generation_id",
+    usage_log.c.generation_id,
+    sqlite_where=sa.text("outcome != 'hit'"),
+    postgresql_where=sa.text("outcome != 'hit'"),
 )
 
-usage_hourly = sa.Table(
-    "usage_hourly",
+
+def _totals(name: str, since: str) -> sa.Table:
+    """Sums over the usage log by what it is asked for, in steps of time that begin at `since`."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column(since, sa.BigInteger, primary_key=True),
+        _text("mode", primary_key=True),
+        _id("key_id", primary_key=True),
+        _id("user_id", primary_key=True),
+        _text("team_id", primary_key=True),  # "" for none: a key column can't be NULL
+        _text("model", primary_key=True),
+        _text("provider", primary_key=True),
+        _big("requests"),
+        _big("counted"),  # those that count against limits of requests: all but those a limit refused
+        _big("hits"),
+        _big("joined"),
+        _big("generations"),
+        _big("images"),
+        _big("errors"),
+        _big("cost_micro_usd"),
+        _big("saved_micro_usd"),
+        sqlite_with_rowid=False,
+    )
+
+
+usage_hourly = _totals("usage_hourly", "hour_ms")
+usage_daily = _totals("usage_daily", "day_ms")
+
+reuses = sa.Table(  # how often a generation answered another call, and what that saved
+    "reuses",
     metadata,
-    sa.Column("hour_ms", sa.BigInteger, primary_key=True),
-    _text("mode", primary_key=True),
-    _id("key_id", primary_key=True),
-    _id("user_id", primary_key=True),
-    _text("team_id", primary_key=True),  # "" for none: a key column can't be NULL
-    _text("model", primary_key=True),
-    _text("provider", primary_key=True),
-    _big("requests"),
-    _big("counted"),  # those that count against limits of requests: all but those a limit refused
-    _big("hits"),
-    _big("joined"),
-    _big("generations"),
-    _big("images"),
-    _big("errors"),
-    _big("cost_micro_usd"),
+    _id("generation_id", primary_key=True),
+    _big("times"),
     _big("saved_micro_usd"),
+    sqlite_with_rowid=False,
 )

@@ -1,4 +1,4 @@
-"""The usage log: one row a call, and hourly totals that count exactly the rows inserted.
+"""The usage log: one row a call, and totals that count exactly the rows inserted.
 
 Rows carry their id and time, so inserting one twice is no harm: only new rows reach the totals, in the same
 transaction. SQL gone: rows wait in the journal.
@@ -6,112 +6,87 @@ transaction. SQL gone: rows wait in the journal.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from gateway.errors import BudgetExhausted
+from gateway.storage import usage_totals
 from gateway.storage.database import insert
 from gateway.storage.tables import usage_hourly, usage_log
 
-HOUR_MS = 3_600_000
-DIMENSIONS = ("mode", "key_id", "user_id", "team_id", "model", "provider")
-SUMS = (
-    "requests", "counted", "hits", "joined", "generations", "images", "errors", "cost_micro_usd", "saved_micro_usd",
-)  # fmt: skip
-MONEY_ALONE = frozenset({"settlement", "adjustment"})
-"""Outcomes of rows that say what was paid for an earlier call."""
+Row = Mapping[str, Any]
+"""Every column of the log by its name."""
+
+_Place = tuple[int, str]
+"""A row's key: when, and its id."""
+
 _COLUMNS = tuple(column.name for column in usage_log.columns)
-_COUNTED = (*DIMENSIONS, "outcome", "status", "code", "images", "cost_micro_usd", "saved_micro_usd")
 _CHUNK = 500
-_FIND = "SELECT id FROM usage_log WHERE id IN (SELECT value FROM json_each(?))"
 _INSERT = f"INSERT INTO usage_log ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  (names of ours)
+_FIND = (
+    "SELECT log.at_ms, log.id FROM json_each(?) AS wanted CROSS JOIN usage_log AS log "
+    "ON log.at_ms = json_extract(wanted.value, '$[0]') AND log.id = json_extract(wanted.value, '$[1]')"
+)
+_values = itemgetter(*_COLUMNS)
 
 
-def add(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+def add(conn: sa.Connection, rows: Iterable[Row]) -> int:
     """Insert the rows that are not there yet, and add those to the totals. Returns how many were new."""
-    unique = {row["id"]: row for row in rows}
+    unique = {(row["at_ms"], row["id"]): row for row in rows}
     insert_new = _insert_new_sqlite if conn.dialect.name == "sqlite" else _insert_new
     fresh = insert_new(conn, unique)
-    _add_to_totals(conn, [unique[row_id] for row_id in fresh])
+    usage_totals.add(conn, [unique[place] for place in fresh])
     return len(fresh)
 
 
-def _insert_new(conn: sa.Connection, rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Insert rows by id; returns the ids that were not there.
+def _insert_new(conn: sa.Connection, rows: Mapping[_Place, Row]) -> set[_Place]:
+    """Insert rows; returns the places of those that were not there.
 
-    In the order of their ids: two writers of the same rows would else wait for each other in a circle.
+    In the order of their key: two writers of the same rows would else wait for each other in a circle.
     """
-    fresh: set[str] = set()
-    every = [{name: rows[row_id].get(name) for name in _COLUMNS} for row_id in sorted(rows)]
+    fresh: set[_Place] = set()
+    every = [{name: rows[place][name] for name in _COLUMNS} for place in sorted(rows)]
     for start in range(0, len(every), _CHUNK):
-        statement = insert(conn, usage_log).on_conflict_do_nothing().returning(usage_log.c.id)
-        fresh.update(conn.execute(statement, every[start : start + _CHUNK]).scalars())
+        made = insert(conn, usage_log).on_conflict_do_nothing().returning(usage_log.c.at_ms, usage_log.c.id)
+        fresh.update((at_ms, row_id) for at_ms, row_id in conn.execute(made, every[start : start + _CHUNK]))
     return fresh
 
 
-def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[_Place, Row]) -> set[_Place]:
     """The same at a third of the CPU: the driver's own `executemany`, which returns nothing.
 
-    To look first is exact here: a transaction that writes is the only one.
+    Rows come twice after a crash alone: only when one is refused is it looked which are there. To look is exact: a
+    transaction that writes is the only one.
     """
-    there = conn.exec_driver_sql(_FIND, (msgspec.json.encode(list(rows)).decode(),)).scalars()
-    fresh = rows.keys() - set(there)
-    if fresh:
-        conn.exec_driver_sql(_INSERT, [_values(rows[row_id]) for row_id in fresh])
-    return fresh
+    try:
+        with conn.begin_nested():
+            _insert_all_sqlite(conn, rows, sorted(rows))
+    except sa.exc.IntegrityError:
+        wanted = msgspec.json.encode(list(rows)).decode()
+        there = {(at_ms, row_id) for at_ms, row_id in conn.exec_driver_sql(_FIND, (wanted,))}
+        fresh = rows.keys() - there
+        _insert_all_sqlite(conn, rows, sorted(fresh))
+        return fresh
+    return set(rows)
 
 
-def _values(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    *values, tags, labels = map(row.get, _COLUMNS)
-    return (*values, _json(tags), _json(labels))
+def _insert_all_sqlite(conn: sa.Connection, rows: Mapping[_Place, Row], places: Sequence[_Place]) -> None:
+    if places:
+        conn.exec_driver_sql(_INSERT, [_as_stored(rows[place]) for place in places])
+
+
+def _as_stored(row: Row) -> tuple[Any, ...]:
+    values: tuple[Any, ...] = _values(row)
+    if row["tags"] is None and row["labels"] is None:
+        return values
+    return (*values[:-2], _json(row["tags"]), _json(row["labels"]))
 
 
 def _json(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
-
-
-def _add_to_totals(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows that count alike are many in a batch: each kind is worked out once."""
-    alike = Counter(
-        (row["at_ms"] - row["at_ms"] % HOUR_MS, row.get("generation_id") is not None, *map(row.get, _COUNTED))
-        for row in rows
-    )
-    totals: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(SUMS))
-    for (hour_ms, generated, *fields), count in alike.items():
-        row = dict(zip(_COUNTED, fields, strict=True), generation_id="any" if generated else None)
-        total = totals[hour_ms, *(row[name] or "" for name in DIMENSIONS)]
-        for index, amount in enumerate(measures(row)):
-            total[index] += amount * count
-    if not totals:
-        return
-    statement = insert(conn, usage_hourly)
-    sums = {name: usage_hourly.c[name] + statement.excluded[name] for name in SUMS}
-    statement = statement.on_conflict_do_update(index_elements=list(usage_hourly.primary_key), set_=sums)
-    names = ("hour_ms", *DIMENSIONS, *SUMS)
-    conn.execute(  # in one order, so that two writers never wait for each other in a circle
-        statement, [dict(zip(names, (*place, *totals[place]), strict=True)) for place in sorted(totals)]
-    )
-
-
-def measures(row: Mapping[str, Any]) -> tuple[int, ...]:
-    """What one row adds to each of SUMS. Settlements and adjustments are money, not calls."""
-    outcome, status = row["outcome"], row["status"]
-    is_call = outcome not in MONEY_ALONE
-    return (
-        int(is_call),
-        int(is_call and status != 429 and row["code"] != BudgetExhausted.code),
-        int(outcome == "hit"),
-        int(outcome == "joined"),
-        int(row["generation_id"] is not None and outcome in {"bought", "failed"}),
-        row["images"],
-        int(status >= 400),
-        row["cost_micro_usd"] or 0,
-        row["saved_micro_usd"],
-    )
 
 
 def count_requests(conn: sa.Connection, *, mode: str, scope_column: str, scope_id: str, since_ms: int) -> int:

@@ -1,22 +1,22 @@
-"""Sums over the usage log: from the hourly totals where the question allows, else from the rows.
+"""Sums over the usage log: whole days from the daily totals, whole hours from the hourly ones, the rest from rows.
 
-The totals hold whole hours and no tags or labels; a question about part of an hour, a tag or a label reads rows.
+The totals hold no tags or labels: a question about those reads rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from gateway.errors import BudgetExhausted
-from gateway.storage.tables import usage_hourly, usage_log
-from gateway.storage.usage_log import HOUR_MS, MONEY_ALONE, SUMS
+from gateway.storage.tables import reuses, usage_daily, usage_hourly, usage_log
+from gateway.storage.usage_totals import DAY_MS, HOUR_MS, MONEY_ALONE, SUMS
 
-DAY_MS = 86_400_000
+_Source = tuple[sa.Table, sa.Column[int], Sequence[sa.ColumnElement[int]]]
+"""A table, its column of time, and SUMS of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,10 @@ class UsageQuery:
     step_ms: int | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def whole_hours(self) -> bool:
-        return self.from_ms % HOUR_MS == 0 and self.to_ms % HOUR_MS == 0
-
 
 @dataclass(frozen=True, slots=True)
 class UsageSums:
-    """One group: column values, the tags and labels of its rows, start of the step, and SUMS in order."""
+    """Part of a group: column values, the tags and labels of its rows, start of the step, and SUMS in order."""
 
     group: Mapping[str, str | None]
     tags: Mapping[str, str]
@@ -52,8 +48,44 @@ class UsageSums:
 
 
 def usage_sums(conn: sa.Connection, query: UsageQuery) -> list[UsageSums]:
-    from_rows = query.tags or query.labels or not query.whole_hours
-    table, at, sums = _row_source() if from_rows else _total_source()
+    """The same group may come in several parts, from several tables."""
+    return [
+        part
+        for source, from_ms, to_ms in _sources(query)
+        for part in _sums_of(conn, query, source, from_ms=from_ms, to_ms=to_ms)
+    ]
+
+
+def _sources(query: UsageQuery) -> Iterator[tuple[_Source, int, int]]:
+    """The range cut into stretches, each with the coarsest table that can answer for it."""
+    if query.tags or query.labels:
+        yield _row_source(), query.from_ms, query.to_ms
+        return
+    finest = HOUR_MS if query.step_ms is not None and query.step_ms % DAY_MS else DAY_MS
+    rows, hours, days = _row_source(), _totals(usage_hourly), _totals(usage_daily)
+    steps = ((HOUR_MS, rows, hours), (DAY_MS, hours, days)) if finest == DAY_MS else ((HOUR_MS, rows, hours),)
+    yield from _cut(query.from_ms, query.to_ms, steps)
+
+
+def _cut(from_ms: int, to_ms: int, steps: Sequence[tuple[int, _Source, _Source]]) -> Iterator[tuple[_Source, int, int]]:
+    """The ends that are no whole step from the finer source, the middle from the coarser one or what is coarser yet."""
+    (step_ms, finer, coarser), *further = steps
+    start, end = -(-from_ms // step_ms) * step_ms, to_ms // step_ms * step_ms
+    if start >= end:
+        yield finer, from_ms, to_ms
+        return
+    if from_ms < start:
+        yield finer, from_ms, start
+    if further:
+        yield from _cut(start, end, further)
+    else:
+        yield coarser, start, end
+    if end < to_ms:
+        yield finer, end, to_ms
+
+
+def _sums_of(conn: sa.Connection, query: UsageQuery, source: _Source, *, from_ms: int, to_ms: int) -> list[UsageSums]:
+    table, at, sums = source
     keys = [table.c[name].label(name) for name in query.columns]
     if query.tags:
         keys.append(sa.cast(table.c.tags, sa.Text).label("tags"))
@@ -63,12 +95,11 @@ def usage_sums(conn: sa.Connection, query: UsageQuery) -> list[UsageSums]:
         keys.append((at - at % query.step_ms).label("step"))
     chosen = (
         sa.select(*keys, *sums)
-        .where(table.c.mode == query.mode, at >= query.from_ms, at < query.to_ms)
+        .where(table.c.mode == query.mode, at >= from_ms, at < to_ms)
         .where(*(table.c[name] == value for name, value in query.where.items()))
         .group_by(*keys)
     )
-    found = conn.execute(chosen).mappings()
-    return [_sums(row, query) for row in found if row["requests"]]
+    return [_sums(row, query) for row in conn.execute(chosen).mappings() if row["requests"] is not None]
 
 
 def _sums(row: sa.RowMapping, query: UsageQuery) -> UsageSums:
@@ -85,13 +116,13 @@ def _pairs(text: str | None) -> dict[str, str]:
     return msgspec.json.decode(text) if text else {}
 
 
-def _total_source() -> tuple[sa.Table, sa.ColumnElement[int], list[Any]]:
-    sums = [sa.func.sum(usage_hourly.c[name]).label(name) for name in SUMS]
-    return usage_hourly, usage_hourly.c.hour_ms, sums
+def _totals(table: sa.Table) -> _Source:
+    at = next(iter(table.primary_key))
+    return table, at, [sa.func.sum(table.c[name]).label(name) for name in SUMS]
 
 
-def _row_source() -> tuple[sa.Table, sa.ColumnElement[int], list[Any]]:
-    """The same sums from rows: `usage_log.measures` in SQL."""
+def _row_source() -> _Source:
+    """The same sums from rows: `usage_totals.measures` in SQL."""
     c = usage_log.c
 
     def count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
@@ -115,9 +146,6 @@ def _row_source() -> tuple[sa.Table, sa.ColumnElement[int], list[Any]]:
 
 def reuse_of(conn: sa.Connection, generation_id: str) -> tuple[int, int]:
     """How often a generation answered another call, and what that saved in micro-dollars."""
-    c = usage_log.c
-    found = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(c.saved_micro_usd), 0)).where(
-        c.generation_id == generation_id, c.outcome.in_(("hit", "joined"))
-    )
-    count, saved = conn.execute(found).one()
-    return int(count), int(saved)
+    found = sa.select(reuses.c.times, reuses.c.saved_micro_usd).where(reuses.c.generation_id == generation_id)
+    times, saved = conn.execute(found).one_or_none() or (0, 0)
+    return times, saved

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from gateway.storage import tables, usage_log
 from gateway.storage.database import Database
-from gateway.storage.usage_log import SUMS
+from gateway.storage.usage_totals import SUMS
 from tests.support.ledger import AT_MS, HOUR_MS, PRICE, usage_row
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.storage import usage_log, usage_queries
 from gateway.storage.database import Database
-from gateway.storage.usage_log import SUMS, measures
-from gateway.storage.usage_queries import DAY_MS, UsageQuery, UsageSums
+from gateway.storage.usage_queries import UsageQuery, UsageSums
+from gateway.storage.usage_totals import DAY_MS, SUMS, measures
 from tests.support.ledger import AT_MS, HOUR_MS, PRICE, usage_row
 
 END_MS = AT_MS + 4 * DAY_MS
@@ -62,17 +62,14 @@ def counted_by_hand(rows: list[dict[str, Any]], query: UsageQuery) -> dict[tuple
 
 
 def by_place(found: list[UsageSums], query: UsageQuery) -> dict[tuple[Any, ...], tuple[int, ...]]:
-    placed = {
-        (
-            each.step_start_ms,
-            tuple(each.tags.items()),
-            tuple(each.labels.items()),
-            *(each.group[n] for n in query.columns),
-        ): each.sums
-        for each in found
-    }
-    assert len(placed) == len(found), "a group came twice"
-    return placed
+    """Groups with their parts added up."""
+    placed: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(SUMS))
+    for part in found:
+        group = (part.group[name] for name in query.columns)
+        place = (part.step_start_ms, tuple(part.tags.items()), tuple(part.labels.items()), *group)
+        for index, amount in enumerate(part.sums):
+            placed[place][index] += amount
+    return {place: tuple(sums) for place, sums in placed.items()}
 
 
 async def fill(database: Database, rows: list[dict[str, Any]]) -> None:
@@ -86,14 +83,13 @@ async def ask(database: Database, query: UsageQuery) -> list[UsageSums]:
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("step_ms", [None, HOUR_MS, DAY_MS])
 @pytest.mark.parametrize("columns", [(), ("user_id",), ("team_id", "model"), ("key_id", "provider")])
-@pytest.mark.parametrize("cut_ms", [0, 1234])
+@pytest.mark.parametrize("cut_ms", [0, 1234, HOUR_MS, 5 * HOUR_MS + 1, 2 * DAY_MS - 1])
 async def test_the_answer_is_what_a_count_by_hand_gives_from_totals_and_from_rows(
     database: Database, seed: int, step_ms: int | None, columns: tuple[str, ...], cut_ms: int
 ):
     rows = some_rows(seed=seed)
     await fill(database, rows)
     query = UsageQuery("live", AT_MS + cut_ms, END_MS - cut_ms, columns=columns, step_ms=step_ms)
-    assert query.whole_hours is (cut_ms == 0)
     assert by_place(await ask(database, query), query) == counted_by_hand(rows, query)
 
 
@@ -134,3 +130,11 @@ async def test_how_often_a_generation_answered_another_call(database: Database):
     )
     assert await database.read(lambda conn: usage_queries.reuse_of(conn, "gen_1")) == (2, 2 * PRICE)
     assert await database.read(lambda conn: usage_queries.reuse_of(conn, "gen_3")) == (0, 0)
+
+
+async def test_what_was_paid_for_a_call_of_another_month_is_reported_by_itself(database: Database):
+    await fill(database, [usage_row(at_ms=END_MS, outcome="settlement", status=0, images=0)])
+    query = UsageQuery("live", END_MS, END_MS + DAY_MS, columns=["user_id"])
+    assert by_place(await ask(database, query), query) == {
+        (None, (), (), "user_1"): tuple(PRICE if name == "cost_micro_usd" else 0 for name in SUMS)
+    }

@@ -252,6 +252,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_provider_keys_provider"), "provider_keys", ["provider"], unique=False)
     op.create_table(
+        "reuses",
+        sa.Column("generation_id", sa.String(length=64), nullable=False),
+        sa.Column("times", sa.BigInteger(), nullable=False),
+        sa.Column("saved_micro_usd", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("generation_id", name=op.f("pk_reuses")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "shares",
         sa.Column("generation_id", sa.String(length=64), nullable=False),
         sa.Column("user_id", sa.String(length=64), nullable=False),
@@ -265,6 +273,29 @@ def upgrade() -> None:
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_teams")),
+    )
+    op.create_table(
+        "usage_daily",
+        sa.Column("day_ms", sa.BigInteger(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("team_id", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("counted", sa.BigInteger(), nullable=False),
+        sa.Column("hits", sa.BigInteger(), nullable=False),
+        sa.Column("joined", sa.BigInteger(), nullable=False),
+        sa.Column("generations", sa.BigInteger(), nullable=False),
+        sa.Column("images", sa.BigInteger(), nullable=False),
+        sa.Column("errors", sa.BigInteger(), nullable=False),
+        sa.Column("cost_micro_usd", sa.BigInteger(), nullable=False),
+        sa.Column("saved_micro_usd", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "day_ms", "mode", "key_id", "user_id", "team_id", "model", "provider", name=op.f("pk_usage_daily")
+        ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "usage_hourly",
@@ -287,11 +318,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(
             "hour_ms", "mode", "key_id", "user_id", "team_id", "model", "provider", name=op.f("pk_usage_hourly")
         ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "usage_log",
-        sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("mode", sa.Text(), nullable=False),
         sa.Column("key_id", sa.String(length=64), nullable=False),
         sa.Column("user_id", sa.String(length=64), nullable=False),
@@ -308,11 +340,17 @@ def upgrade() -> None:
         sa.Column("generation_id", sa.String(length=64), nullable=True),
         sa.Column("tags", sa.Text(), nullable=True),
         sa.Column("labels", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("id", "at_ms", name=op.f("pk_usage_log")),
+        sa.PrimaryKeyConstraint("at_ms", "id", name=op.f("pk_usage_log")),
+        sqlite_with_rowid=False,
     )
-    op.create_index("ix_usage_log_at_ms", "usage_log", ["at_ms"], unique=False)
-    op.create_index(op.f("ix_usage_log_generation_id"), "usage_log", ["generation_id"], unique=False)
-    op.create_index("ix_usage_log_key_id_at_ms", "usage_log", ["key_id", "at_ms"], unique=False)
+    op.create_index(
+        "ix_usage_log_generation_id",
+        "usage_log",
+        ["generation_id"],
+        unique=False,
+        sqlite_where=sa.text("outcome != 'hit'"),
+        postgresql_where=sa.text("outcome != 'hit'"),
+    )
     op.create_index("ix_usage_log_user_id_at_ms", "usage_log", ["user_id", "at_ms"], unique=False)
     op.create_table(
         "users",
@@ -332,13 +370,18 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_users_team_id"), table_name="users")
     op.drop_table("users")
     op.drop_index("ix_usage_log_user_id_at_ms", table_name="usage_log")
-    op.drop_index("ix_usage_log_key_id_at_ms", table_name="usage_log")
-    op.drop_index(op.f("ix_usage_log_generation_id"), table_name="usage_log")
-    op.drop_index("ix_usage_log_at_ms", table_name="usage_log")
+    op.drop_index(
+        "ix_usage_log_generation_id",
+        table_name="usage_log",
+        sqlite_where=sa.text("outcome != 'hit'"),
+        postgresql_where=sa.text("outcome != 'hit'"),
+    )
     op.drop_table("usage_log")
     op.drop_table("usage_hourly")
+    op.drop_table("usage_daily")
     op.drop_table("teams")
     op.drop_table("shares")
+    op.drop_table("reuses")
     op.drop_index(op.f("ix_provider_keys_provider"), table_name="provider_keys")
     op.drop_table("provider_keys")
     op.drop_table("price_estimates")
