@@ -18,7 +18,6 @@ from gateway import __version__
 from gateway.api.client_limit import ClientCounts, RequestsPerClient
 from gateway.api.docs_page import docs_page
 from gateway.api.error_response import handle_error
-from gateway.api.hit_path import HitPath
 from gateway.api.middleware import MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
 from gateway.api.routes import (
     admin_accounts,
@@ -47,11 +46,8 @@ _EXPOSED = [
 ]  # fmt: skip
 
 
-def create_app(settings: Settings, *, resources: Resources | None = None, thin_path: bool = True) -> ASGIApp:
-    """The application, around open resources or, without, around those that its lifespan opens from the settings.
-
-    Without `thin_path` every call goes through the routes, which are complete by themselves.
-    """
+def create_app(settings: Settings, *, resources: Resources | None = None) -> ASGIApp:
+    """The application, around open resources or, without, around those that its lifespan opens from the settings."""
     app = FastAPI(
         title="Darkroom", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None,
         lifespan=_lifespan(settings) if resources is None else None, redirect_slashes=False,
@@ -68,8 +64,6 @@ def create_app(settings: Settings, *, resources: Resources | None = None, thin_p
     layered: ASGIApp = BodyLimit(
         app, max_bytes=max(settings.server.max_body_bytes, 65_536), larger={RECONCILE_PATH: MAX_EXPORT_BYTES}
     )
-    if thin_path:
-        layered = HitPath(layered, state=app.state)
     most = settings.server.max_connections_per_address
     if most is not None and settings.server.trusted_proxies:
         layered = RequestsPerClient(layered, ClientCounts(most, trusted=settings.server.trusted_proxies))

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from gateway.domain.limits import SECONDS, Window
 from gateway.domain.pricing import usd
 from gateway.resources import Call, Delivery, RateState
 
 Header = tuple[bytes, bytes]
 
-_DAY_S = 86_400
-_WINDOW = {
-    **{window: f";w={seconds}" for window, seconds in SECONDS.items()},
-    Window.DAY: f";w={_DAY_S}",
-    Window.MONTH: f";w={30 * _DAY_S}",
-    Window.TOTAL: "",
-    Window.NONE: "",
-}
+_PRINTABLE = re.compile(r"[\x21-\x7e]{1,256}")
 
 
 def call_headers(call: Call) -> list[Header]:
     """Of every answer to a call, refusals too: its ids, and what is left of each limit of requests."""
     headers = [(b"x-request-id", call.request_id.encode())]
-    if call.client_request_id:
-        headers.append((b"x-client-request-id", call.client_request_id.encode()))
+    if call.head.client_request_id:
+        headers.append((b"x-client-request-id", call.head.client_request_id.encode()))
     if call.caller is not None:
-        headers.append((b"darkroom-mode", call.caller.mode.encode()))
+        headers.append((b"darkroom-mode", call.caller.mode_name.encode()))
     if call.rates:
         headers += rate_headers(call.rates)
     return headers
@@ -34,12 +27,11 @@ def call_headers(call: Call) -> list[Header]:
 
 def rate_headers(rates: Sequence[RateState]) -> list[Header]:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10)."""
-    left, policy = [], []
-    for state in rates:
-        limit = state.limit
-        resets = "" if state.reset_s is None else f";t={state.reset_s}"
-        left.append(f'"{limit.name}";r={state.left}{resets}')
-        policy.append(f'"{limit.name}";q={limit.amount}{_WINDOW[limit.window]}')
+    left = [
+        f'"{state.limit.name}";r={state.left}' + ("" if state.reset_s is None else f";t={state.reset_s}")
+        for state in rates
+    ]
+    policy = [state.limit.policy for state in rates]
     return [(b"ratelimit", ", ".join(left).encode()), (b"ratelimit-policy", ", ".join(policy).encode())]
 
 
@@ -62,8 +54,8 @@ def _constant(delivery: Delivery) -> list[Header]:
         (b"darkroom-generation-id", answer.generation_id.encode()),
         (b"darkroom-provider", answer.provider.encode()),
     ]
-    if answer.inference_id:
-        headers.append((b"x-inference-id", answer.inference_id.encode("latin-1", "replace")))
+    if answer.inference_id and _PRINTABLE.fullmatch(answer.inference_id):
+        headers.append((b"x-inference-id", answer.inference_id.encode()))
     return headers
 
 

@@ -55,7 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _stage = _HEAD
     _since = 0.0
     _bytes = 0
-    _refused = False
+    is_refused = False
     _fault = ""
     _group: str | None = None
     _answering: RequestResponseCycle | None = None
@@ -80,7 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self.is_refused:
             return
         if self._stage == _IDLE:
             self._stage = _HEAD
@@ -100,17 +100,25 @@ class GuardedProtocol(HttpToolsProtocol):
         self._bytes = 0
         self._stage = _BODY
         self._since = self.guard.now
-        super().on_headers_complete()
         self.headers = _Nowhere()  # trailers are read, but never come among the headers
+        self.begin_request()
+
+    def begin_request(self) -> None:
+        """Hand the request whose head is whole to the application, or to its place behind the one before."""
+        super().on_headers_complete()
         if not self.pipeline:
             self._answering = self.cycle
         if self.guard.draining:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
+        self.request_is_over()
+        super().on_message_complete()
+
+    def request_is_over(self) -> None:
         self._stage = _IDLE
         self._bytes = 0
-        super().on_message_complete()
+        self._since = self.guard.now
 
     def on_response_complete(self) -> None:
         if self._stage == _BODY and self.cycle.response_complete:  # answered before the body was whole
@@ -124,14 +132,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def end_after_answer(self) -> None:
         """The answer under way, if it has not begun to leave, says that it is the connection's last."""
-        if self._is_answering() and not self.pipeline:
+        if self.is_answering() and not self.pipeline:
             self.cycle.keep_alive = False
 
     def check_time(self, now: float) -> None:
         """Refuse what took too long. Time in which we do not read, or answer an earlier request, does not count."""
         if self._stage == _IDLE:
+            if self._waits_for_nothing() and now - self._since >= self.timeout_keep_alive:
+                self.transport.close()
             return
-        waits_for_us = self.flow.read_paused or (self._stage == _HEAD and self._is_answering())
+        waits_for_us = self.flow.read_paused or (self._stage == _HEAD and self.is_answering())
         if waits_for_us and self._stage != _LINGER:
             self._since = now
         elif self._stage == _HEAD and now - self._since >= self.guard.head_timeout_s:
@@ -148,7 +158,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
         An answer under way to an earlier request, which was whole, comes first and is the last.
         """
-        self._refused = True
+        self.is_refused = True
         if self._is_answering_an_earlier_request():
             self._stage = _IDLE
             self.pipeline.clear()
@@ -156,7 +166,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         answered = self._stage == _LINGER
-        if self._is_answering():
+        if self.is_answering():
             answered = self.cycle.response_started
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -171,11 +181,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stage = stage
         self._since = self.guard.now
 
-    def _is_answering(self) -> bool:
+    def _waits_for_nothing(self) -> bool:
+        """Kept alive, and not by a timer of uvicorn's, which sets one after each answer of the application."""
+        return self.timeout_keep_alive_task is None and not self.is_answering()
+
+    def is_answering(self) -> bool:
         return self._answering is not None and not self._answering.response_complete
 
     def _is_answering_an_earlier_request(self) -> bool:
-        return self._is_answering() and (self._answering is not self.cycle or not self.cycle.more_body)
+        return self.is_answering() and (self._answering is not self.cycle or not self.cycle.more_body)
 
     def _refusal(self, error: DarkroomError) -> bytes:
         request_id = new_id("req")

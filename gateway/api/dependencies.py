@@ -21,11 +21,15 @@ def get_resources(request: Request) -> Resources:
 ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
+def no_key() -> InvalidApiKey:
+    return InvalidApiKey("Send a key in the header `Authorization: Bearer dk_...`.")
+
+
 def bearer(authorization: str | None) -> str:
     """The token of an `Authorization: Bearer` header. Raises InvalidApiKey."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise InvalidApiKey("Send a key in the header `Authorization: Bearer dk_...`.")
+        raise no_key()
     return token.strip()
 
 

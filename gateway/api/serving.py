@@ -17,8 +17,9 @@ from starlette.types import ASGIApp
 
 from gateway.api.client_limit import ClientCounts
 from gateway.api.connection_guard import ConnectionGuard
+from gateway.api.hit_protocol import HitProtocol
+from gateway.api.memory_hits import MemoryHits
 from gateway.api.middleware import MAX_EXPORT_BYTES
-from gateway.api.one_write import OneWriteProtocol
 from gateway.config import Settings
 from gateway.config_sections import ServerSettings
 from gateway.resources import Resources
@@ -27,8 +28,8 @@ _LAST_ANSWERS_S = 10
 """How long answers under way may take to leave once nothing is bought any more."""
 
 
-def server_protocol(settings: ServerSettings) -> type[OneWriteProtocol]:
-    """The protocol class of one server, with these limits."""
+def server_protocol(settings: ServerSettings, resources: Resources | None = None) -> type[HitProtocol]:
+    """The protocol class of one server, with these limits. With `resources` it answers hits by itself."""
     most = settings.max_connections_per_address
     guard = ConnectionGuard(
         head_timeout_s=settings.head_timeout_s,
@@ -37,16 +38,21 @@ def server_protocol(settings: ServerSettings) -> type[OneWriteProtocol]:
         max_message_bytes=8 * max(settings.max_body_bytes, 65_536) + MAX_EXPORT_BYTES,
         clients=None if most is None else ClientCounts(most, trusted=settings.trusted_proxies),
     )
-    return type("ServerProtocol", (OneWriteProtocol,), {"guard": guard})
+    capped_by_header = most is not None and bool(settings.trusted_proxies)  # only the application reads that header
+    hits = None if resources is None or capped_by_header else MemoryHits(resources, cors=bool(settings.cors_origins))
+    return type("ServerProtocol", (HitProtocol,), {"guard": guard, "hits": hits})
 
 
-def server_config(app: ASGIApp, settings: Settings, *, lifespan: Literal["on", "off"] = "off") -> uvicorn.Config:
+def server_config(
+    app: ASGIApp, settings: Settings, resources: Resources | None, *, lifespan: Literal["on", "off"] = "off"
+) -> uvicorn.Config:
+    """Without `resources` every call goes through the application's routes, which are complete by themselves."""
     server = settings.server
     return uvicorn.Config(
         app,
         host=server.host,
         port=server.port,
-        http=server_protocol(server),
+        http=server_protocol(server, resources),
         lifespan=lifespan,
         ws="none",
         log_config=None,
@@ -92,7 +98,7 @@ class GatewayServer(uvicorn.Server):
 
     async def _finish(self) -> None:
         """Every answer from here on ends its connection. Those who waited have theirs before the listeners close."""
-        protocol: type[OneWriteProtocol] = self.config.http_protocol_class  # type: ignore[assignment]
+        protocol: type[HitProtocol] = self.config.http_protocol_class  # type: ignore[assignment]
         protocol.guard.draining = True
         for connection in list(self.server_state.connections):
             connection.end_after_answer()  # type: ignore[union-attr]

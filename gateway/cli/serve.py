@@ -51,7 +51,7 @@ async def _serve(settings: Settings) -> None:
     from gateway.resources import open_resources  # noqa: PLC0415
 
     async with open_resources(settings) as resources:
-        config = server_config(create_app(settings, resources=resources), settings)
+        config = server_config(create_app(settings, resources=resources), settings, resources)
         await GatewayServer(config, resources, on_start=lambda: _greet(settings)).serve()
 
 

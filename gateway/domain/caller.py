@@ -18,7 +18,8 @@ class Caller:
     """Who calls. `models` None = all. `limits` are all that apply, widest scope first. `labels` merge team, user, key.
 
     `disabled_ms` is when the key, its user or its team was disabled or deleted, or the key's rotation ran out.
-    `request_limits` are those of `limits` that count requests.
+    `request_limits` are those of `limits` that count requests, each with the key of its count; `mode_name` is the plain
+    text of `mode`. They are made once, for calls by the thousand.
     """
 
     key_id: str
@@ -32,11 +33,14 @@ class Caller:
     limits: tuple[Limit, ...]
     expires_ms: int | None = None
     disabled_ms: int | None = None
-    request_limits: tuple[Limit, ...] = field(init=False, compare=False, repr=False)
+    request_limits: tuple[tuple[Limit, str], ...] = field(init=False, compare=False, repr=False)
+    mode_name: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        counted = tuple(limit for limit in self.limits if limit.metric is Metric.REQUESTS)
-        object.__setattr__(self, "request_limits", counted)
+        counted = (limit for limit in self.limits if limit.metric is Metric.REQUESTS)
+        keyed = tuple((each, f"{self.mode}/{each.scope}/{each.scope_id}/{each.window}") for each in counted)
+        object.__setattr__(self, "request_limits", keyed)
+        object.__setattr__(self, "mode_name", self.mode.value)
 
     def check_usable(self, now_ms: int) -> None:
         """Raises InvalidApiKey for an expired key, KeyDisabled for a disabled one."""

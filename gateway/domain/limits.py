@@ -42,13 +42,23 @@ class ScopeKind(StrEnum):
 
 SHORT_WINDOWS = frozenset({Window.MINUTE, Window.HOUR})
 SECONDS = {Window.MINUTE: 60, Window.HOUR: 3600}
+_DAY_S = 86_400
+_WINDOW_S = {
+    Window.MINUTE: ";w=60",
+    Window.HOUR: ";w=3600",
+    Window.DAY: f";w={_DAY_S}",
+    Window.MONTH: f";w={30 * _DAY_S}",
+    Window.TOTAL: "",
+    Window.NONE: "",
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Limit:
     """`amount` counts requests, images, megapixels or purchases under way; micro-dollars for cost_usd.
 
-    `is_rate`: taken by GCRA at admission. Both derived fields are made once, for calls by the thousand.
+    `is_rate`: taken by GCRA at admission, over `period_s` seconds. `policy`: as callers read it
+    (draft-ietf-httpapi-ratelimit-headers-10). The derived fields are made once, for calls by the thousand.
     """
 
     scope: ScopeKind
@@ -58,11 +68,15 @@ class Limit:
     amount: int
     name: str = field(init=False, compare=False, repr=False)
     is_rate: bool = field(init=False, compare=False, repr=False)
+    period_s: int = field(init=False, compare=False, repr=False)
+    policy: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         name = f"{self.scope}-{self.metric}" + (f"-{self.window}" if self.window else "")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "is_rate", self.metric is Metric.REQUESTS and self.window in SHORT_WINDOWS)
+        object.__setattr__(self, "period_s", SECONDS.get(self.window, 0))
+        object.__setattr__(self, "policy", f'"{name}";q={self.amount}{_WINDOW_S[self.window]}')
 
     def shown(self, amount: int) -> str:
         """An amount of this metric as callers read it: dollars for money, else a whole number."""

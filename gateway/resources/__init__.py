@@ -15,7 +15,7 @@ from gateway.resources.graph import Resources
 from gateway.resources.models import served_models
 from gateway.resources.vendors import open_sealer, open_vendors
 from gateway.services.budgets import BudgetLine
-from gateway.services.calls import Call
+from gateway.services.calls import Call, Head
 from gateway.services.doctor import Check, Doctor
 from gateway.services.generate_image import Delivery, ImageGenerator
 from gateway.services.provider_keys import KeyReport, ProviderKeys
@@ -35,6 +35,7 @@ __all__ = [  # with the words of the services that the API speaks
     "Call",
     "Check",
     "Delivery",
+    "Head",
     "ImageGenerator",
     "KeyReport",
     "PurgeFilter",

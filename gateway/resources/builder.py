@@ -18,13 +18,13 @@ from gateway.resources.keeping import keeper, not_kept
 from gateway.resources.models import served_models
 from gateway.resources.vendors import open_sealer, open_vendors, provider_of
 from gateway.services.accounts import AccountService
+from gateway.services.admission import Admission
 from gateway.services.answers import AnswerCache, AnswerRenderer, ImageLinks
 from gateway.services.balances import BalanceWatch
 from gateway.services.budgets import Budgets
 from gateway.services.buying import Buyer, Vendor
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
-from gateway.services.calls import Admission
 from gateway.services.changes import ChangeFollower
 from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from gateway.config import Settings
 from gateway.domain.model import Model
 from gateway.services.accounts import AccountService
+from gateway.services.admission import Admission
 from gateway.services.budgets import Budgets
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
-from gateway.services.calls import Admission
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.domain.caller import Caller
 from gateway.domain.limits import Limit, Metric
-from gateway.services.calls import Admission
+from gateway.services.admission import Admission
 from gateway.storage import counters
 from gateway.storage.database import Database, now_ms
 from gateway.storage.rate_limits import MemoryRateLimits

@@ -1,37 +1,40 @@
-"""A call on its way in: who calls, what is asked, whether the cache may answer; then its row in the usage log.
-
-`Admission` works in two strokes with the same functions: `try_now` does what memory allows without awaiting (the
-thin path), `complete` does the rest (the route).
-"""
+"""A call on its way: what came, what it comes to, and its row in the usage log."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from gateway.domain import cache_policy, fingerprint, image_request
-from gateway.domain.api_key import Mode
-from gateway.domain.caller import CacheScope, Caller
+from gateway.domain import cache_policy
+from gateway.domain.caller import Caller
 from gateway.domain.ids import new_id
 from gateway.domain.image_request import ImageRequest
-from gateway.domain.model import Model
-from gateway.domain.preferences import is_retry, parse_idempotency_key, parse_prefer
-from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded
-from gateway.services.callers import CallerDirectory
-from gateway.storage import usage_log
-from gateway.storage.database import Database
+from gateway.domain.preferences import is_retry
+from gateway.errors import DarkroomError, InvalidRequest
 from gateway.storage.idempotency import Claim
-from gateway.storage.rate_limits import MemoryRateLimits, RateState
+from gateway.storage.rate_limits import RateState
 
 _TAG = re.compile(r"\s*([A-Za-z0-9_.-]{1,64})\s*=\s*([^,=\s][^,=]{0,127}?)\s*")
 _MAX_TAGS = 16
-_KNOWN_BODIES = 2048
-_KNOWN_BODY_BYTES = 4096
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the headers of a call say that matters, each as it came. `from_page`: a browser sent it, for a web page."""
+
+    token: str = ""
+    content_length: int | None = None
+    cache_control: str | None = None
+    tags: str | None = None
+    client_request_id: str | None = None
+    idempotency_key: str | None = None
+    prefer: str | None = None
+    retry_count: str | None = None
+    from_page: bool = False
 
 
 class Call(msgspec.Struct):
@@ -41,14 +44,8 @@ class Call(msgspec.Struct):
     `left`: its connection was seen to close.
     """
 
-    token: str
+    head: Head
     body: bytes
-    cache_control: str | None = None
-    tags_header: str | None = None
-    client_request_id: str | None = None
-    idempotency_header: str | None = None
-    prefer_header: str | None = None
-    retry_header: str | None = None
     request_id: str = msgspec.field(default_factory=lambda: new_id("req"))
     at_ms: int = msgspec.field(default_factory=lambda: time.time_ns() // 1_000_000)
     started_s: float = msgspec.field(default_factory=time.monotonic)
@@ -70,7 +67,7 @@ class Call(msgspec.Struct):
 
     @property
     def retried(self) -> bool:
-        return is_retry(self.retry_header)
+        return is_retry(self.head.retry_count)
 
     @property
     def repeat_key(self) -> str:
@@ -109,7 +106,7 @@ class Call(msgspec.Struct):
         return {
             "id": self.request_id,
             "at_ms": self.at_ms,
-            "mode": caller.mode.value,
+            "mode": caller.mode_name,
             "key_id": caller.key_id,
             "user_id": caller.user_id,
             "team_id": caller.team_id,
@@ -124,7 +121,7 @@ class Call(msgspec.Struct):
             "latency_us": self.latency_us,
             "generation_id": generation_id,
             "tags": self.tags,
-            "labels": dict(caller.labels) or None,
+            "labels": caller.labels or None,
         }
 
 
@@ -139,152 +136,3 @@ def parse_tags(header: str | None) -> dict[str, str] | None:
             param="Darkroom-Tags",
         )
     return {pair[1]: pair[2] for pair in pairs if pair}
-
-
-class _Understood(NamedTuple):
-    """What a body comes to, for callers of one mode and cache scope. Depends on nothing that changes."""
-
-    request: ImageRequest
-    provider: str
-    fingerprint: str
-
-
-class Admission:
-    """authenticate -> admit (rate) -> parse, validate -> canonical request -> fingerprint."""
-
-    def __init__(
-        self,
-        database: Database,
-        callers: CallerDirectory,
-        rates: MemoryRateLimits,
-        models: Mapping[str, Model],
-        *,
-        provider_of: Callable[[Mode, Model], tuple[str, str]],
-        cache_scope: CacheScope,
-        flush_usage: Callable[[], Any],
-        max_wait_s: float | None = None,
-    ) -> None:
-        """`provider_of` gives the name and kind of the provider that serves a model in a mode. `max_wait_s`: the
-        longest that a call may wait for its picture.
-        """
-        self._database = database
-        self._callers = callers
-        self._rates = rates
-        self._models = models
-        self._provider_of = provider_of
-        self._cache_scope: CacheScope = cache_scope
-        self._flush_usage = flush_usage
-        self._max_wait_s = max_wait_s
-        self._known: dict[tuple[bytes, Mode, str], _Understood] = {}
-
-    def try_now(self, call: Call) -> bool:
-        """As far as memory allows. False: something has to be loaded, `complete` goes on. Raises DarkroomError."""
-        if call.caller is None:
-            call.caller = self._callers.known(call.token)
-            if call.caller is None:
-                return False
-        if not call.admitted:
-            if self._rates.missing(call.caller, call.at_ms):
-                return False
-            self._admit(call, call.caller)
-        if call.request is None:
-            self._validate(call, call.caller)
-        return True
-
-    def give_back(self, call: Call) -> None:
-        """The call was refused by a limit of what it asked to buy: it does not count as a request."""
-        if call.caller is not None and call.admitted:
-            self._rates.give_back(call.caller)
-
-    async def identify(self, call: Call) -> None:
-        """Authenticate and validate a call that only asks: it takes nothing of a limit. Raises DarkroomError."""
-        call.caller = await self._callers.authenticate(call.token)
-        self._validate(call, call.caller)
-
-    async def complete(self, call: Call) -> None:
-        """What `try_now` could not. Raises DarkroomError."""
-        while not self.try_now(call):  # a key may be forgotten, a window may begin, while the counts are loaded
-            call.caller = call.caller or await self._callers.authenticate(call.token)
-            await self.load_counts(call.caller, call.at_ms)
-
-    async def load_counts(self, caller: Caller, at_ms: int) -> None:
-        """Bring counts of long windows into memory, rows still in the journal included."""
-        missing = self._rates.missing(caller, at_ms)
-        if not missing:
-            return
-        await self._flush_usage()
-        for limit, start_ms in missing:
-            calls = await self._database.read(
-                lambda conn, limit=limit, start_ms=start_ms: usage_log.count_requests(  # type: ignore[misc]
-                    conn,
-                    mode=caller.mode.value,
-                    scope_column=f"{limit.scope}_id",
-                    scope_id=limit.scope_id,
-                    since_ms=start_ms,
-                )
-            )
-            self._rates.load(caller, limit, start_ms, calls)
-
-    def _admit(self, call: Call, caller: Caller) -> None:
-        now_ns = int(call.started_s * 1e9)
-        try:
-            call.rates = self._rates.take(caller, now_ns=now_ns, now_ms=call.at_ms)
-        except LimitExceeded:
-            call.rates = self._rates.look(caller, now_ns=now_ns, now_ms=call.at_ms)
-            raise
-        call.admitted = True
-
-    def _validate(self, call: Call, caller: Caller) -> None:
-        scope = caller.cache_scope(self._cache_scope)
-        asked = (call.body, caller.mode, scope)
-        known = self._known.get(asked)
-        if known is None:
-            known = self._understood(call.body, caller, scope)
-            if len(call.body) <= _KNOWN_BODY_BYTES:
-                self._remember(asked, known)
-        request = known.request
-        caller.check_model(request.model.name)
-        call.tags = parse_tags(call.tags_header)
-        directives = cache_policy.parse_directives(call.cache_control)
-        call.plan = cache_policy.plan(
-            deterministic=request.model.deterministic, seeded=request.seeded, directives=directives
-        )
-        call.provider = known.provider
-        call.fingerprint = known.fingerprint
-        call.request = request
-        if call.idempotency_header is not None or call.prefer_header is not None or self._max_wait_s is not None:
-            self._heed(call, caller, request)
-        call.body = b""  # a call waits for seconds; its body need not
-
-    def _heed(self, call: Call, caller: Caller, request: ImageRequest) -> None:
-        """How the caller wants to be answered. Raises InvalidRequest."""
-        key = parse_idempotency_key(call.idempotency_header)
-        if key is not None:
-            told = f"{call.fingerprint} {request.response_format}"
-            call.claim = Claim(caller.key_id, key, hashlib.sha256(told.encode()).hexdigest())
-        wish = parse_prefer(call.prefer_header)
-        waits = [wait for wait in (wish.wait_s, self._max_wait_s) if wait is not None]
-        call.wait_s = min(waits, default=None)
-        call.respond_async = wish.respond_async
-
-    def _understood(self, body: bytes, caller: Caller, scope: str) -> _Understood:
-        """Raises DarkroomError: first for a model the caller may not use, then for what is wrong with the request."""
-        data = image_request.decode_body(body)
-        model = image_request.model_of(data, self._models)
-        caller.check_model(model.name)
-        request = image_request.parse_request(data, model)
-        provider, kind = self._provider_of(caller.mode, model)
-        identity = fingerprint.identity(
-            mode=caller.mode,
-            scope=scope,
-            provider_kind=kind,
-            upstream_model=model.upstream_model,
-            version=model.version,
-        )
-        return _Understood(request, provider, fingerprint.fingerprint(identity, request.parameters))
-
-    def _remember(self, asked: tuple[bytes, Mode, str], known: _Understood) -> None:
-        """Hits are bodies that come again; the oldest makes room."""
-        if len(self._known) >= _KNOWN_BODIES:
-            del self._known[next(iter(self._known))]
-        self._known[asked] = known

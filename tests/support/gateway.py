@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import httpx
 import sqlalchemy as sa
 import uvicorn
-from starlette.types import ASGIApp
 
 from gateway.api.serving import server_config
 from gateway.app import create_app
@@ -141,14 +140,16 @@ class Gateway:
 async def running_gateway(settings: Settings, *, thin_path: bool = True) -> AsyncIterator[Gateway]:
     """Serve the application in this event loop; on the way out it shuts down as `serve` does after draining."""
     async with open_resources(settings) as resources:
-        app = create_app(settings, resources=resources, thin_path=thin_path)
-        async with _serving(app, settings) as base_url, open_client(connect_timeout_s=30) as http:
+        app = create_app(settings, resources=resources)
+        async with (
+            _serving(server_config(app, settings, resources if thin_path else None), settings) as base_url,
+            open_client(connect_timeout_s=30) as http,
+        ):
             yield Gateway(base_url, http, resources)
 
 
 @asynccontextmanager
-async def _serving(app: ASGIApp, settings: Settings) -> AsyncIterator[str]:
-    config = server_config(app, settings)
+async def _serving(config: uvicorn.Config, settings: Settings) -> AsyncIterator[str]:
     config.backlog = 4096
     server = _Server(config)
     serving = asyncio.create_task(server.serve())

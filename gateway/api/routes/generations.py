@@ -13,11 +13,11 @@ from starlette.responses import Response
 
 from gateway.api import schemas_images as schemas
 from gateway.api.answer_headers import call_headers, delivery_headers
+from gateway.api.call_reading import STATE, ClientGone, read_call
 from gateway.api.dependencies import CallerDep, ResourcesDep
 from gateway.api.error_response import error_response
-from gateway.api.hit_path import STATE, ClientGone, read_call
 from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded, StillGenerating
-from gateway.resources import Call, Delivery, ImageGenerator, Resources
+from gateway.resources import Call, Delivery, Head, ImageGenerator, Resources
 
 router = APIRouter()
 
@@ -30,7 +30,7 @@ async def begun_call(request: Request, resources: Resources) -> Call:
         try:
             call = await read_call(request.scope, request.receive, max_body_bytes=limit)
         except ClientGone:  # nobody reads the answer, but one has to be made
-            call = Call(token="", body=b"")
+            call = Call(Head(), b"")
             call.refusal = InvalidRequest("The body ended before it was whole.")
     return call
 

@@ -1,0 +1,61 @@
+"""Hits held in memory, as whole messages of HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gateway.api.answer_headers import Header, call_headers, delivery_headers
+from gateway.errors import DarkroomError
+from gateway.resources import Call, Delivery, Head, Resources
+
+_KNOWN_HEADS = 1024
+_KNOWN_HEAD_BYTES = 2048
+
+
+class MemoryHits:
+    """`heads`: what heads of requests mean, by their bytes up to the blank line; only of such as may be hits."""
+
+    def __init__(self, resources: Resources, *, cors: bool) -> None:
+        """`cors`: calls from web pages are the application's, which adds the headers that browsers want."""
+        self.heads: dict[bytes, Head] = {}
+        self._resources = resources
+        self._cors = cors
+        self._common: tuple[Sequence[Header], bytes] = ((), b"")
+
+    def answer(self, call: Call, common: Sequence[Header]) -> bytes | None:
+        """The answer to a hit; or None, then the call goes on, with its refusal if there is one already.
+
+        `common` are the server's own headers, the same list until they change.
+        """
+        if call.refusal is not None or call.head.idempotency_key is not None or (self._cors and call.head.from_page):
+            return None
+        try:
+            if self._resources.admission.try_now(call):
+                delivery = self._resources.generator.from_memory(call)
+                return None if delivery is None else self._message(call, delivery, common)
+        except DarkroomError as refusal:
+            call.refusal = refusal
+        return None
+
+    def remember(self, request: bytes, call: Call) -> None:
+        """Keep what the head of a request means, if that is all there was before the body. The oldest makes room."""
+        size = len(request) - len(call.body)
+        head = request[:size]
+        if size > _KNOWN_HEAD_BYTES or not head.endswith(b"\r\n\r\n") or head.find(b"\r\n\r\n") != size - 4:
+            return
+        if not call.head.token or call.head.client_request_id or request[size:] != call.body:
+            return
+        if len(self.heads) >= _KNOWN_HEADS:
+            del self.heads[next(iter(self.heads))]
+        self.heads[head] = call.head
+
+    def _message(self, call: Call, delivery: Delivery, common: Sequence[Header]) -> bytes:
+        if self._common[0] is not common:
+            self._common = (common, b"HTTP/1.1 200 OK\r\n" + _lines(common))
+        said = _lines(call_headers(call) + delivery_headers(call, delivery))
+        body = delivery.body
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (self._common[1], said, len(body), body)
+
+
+def _lines(headers: Iterable[Header]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
