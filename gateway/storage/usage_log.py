@@ -25,7 +25,9 @@ _Place = tuple[int, str]
 
 _COLUMNS = tuple(column.name for column in usage_log.columns)
 _CHUNK = 500
-_INSERT = f"INSERT INTO usage_log ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  (names of ours)
+_ROWS = 250
+_SLOTS = f"({', '.join('?' * len(_COLUMNS))})"
+_INSERT = f"INSERT INTO usage_log ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608  (names of ours)
 _FIND = (
     "SELECT log.at_ms, log.id FROM json_each(?) AS wanted CROSS JOIN usage_log AS log "
     "ON log.at_ms = json_extract(wanted.value, '$[0]') AND log.id = json_extract(wanted.value, '$[1]')"
@@ -74,8 +76,10 @@ def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[_Place, Row]) -> set[_
 
 
 def _insert_all_sqlite(conn: sa.Connection, rows: Mapping[_Place, Row], places: Sequence[_Place]) -> None:
-    if places:
-        conn.exec_driver_sql(_INSERT, [_as_stored(rows[place]) for place in places])
+    for start in range(0, len(places), _ROWS):
+        chunk = places[start : start + _ROWS]
+        values = tuple(value for place in chunk for value in _as_stored(rows[place]))
+        conn.exec_driver_sql(_INSERT + ", ".join([_SLOTS] * len(chunk)), values)
 
 
 def _as_stored(row: Row) -> tuple[Any, ...]:
