@@ -12,6 +12,7 @@ import structlog
 
 from gateway.config import Settings
 from gateway.domain.limits import parse_amount
+from gateway.domain.usage_row import UsageRow
 from gateway.errors import ConfigurationError
 from gateway.resources.graph import Resources
 from gateway.resources.keeping import keeper, not_kept
@@ -253,8 +254,8 @@ def _report_end(task: asyncio.Task[None]) -> None:
         _log.critical("background_work_ended", exc_info=task.exception())
 
 
-def _delivery(database: Database) -> Callable[[Sequence[dict[str, Any]]], Awaitable[None]]:
-    async def deliver(rows: Sequence[dict[str, Any]]) -> None:
+def _delivery(database: Database) -> Callable[[Sequence[UsageRow]], Awaitable[None]]:
+    async def deliver(rows: Sequence[UsageRow]) -> None:
         await database.write(lambda conn: usage_log.add(conn, rows))
 
     return deliver

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
+from msgspec.structs import replace
 
 from gateway.domain.answer import ProviderAnswer
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.outcome import Lost, Proof, Refused, UpstreamFailure, Verdict, judge
 from gateway.domain.pricing import MICRO_PER_USD
+from gateway.domain.usage_row import UsageRow, failed_row
 from gateway.errors import DarkroomError, LedgerUnavailable, ProviderUnavailable, StorageFailed, to_record
 from gateway.providers.base import Order, Provider, ProviderKey
 from gateway.providers.key_pool import KeyPool, PooledKey
@@ -69,15 +71,10 @@ class Commission:
         _, request, _ = self.call.known
         return request
 
-    def row(self, error: DarkroomError, cost_micro_usd: int | None) -> dict[str, Any]:
+    def row(self, error: DarkroomError, cost_micro_usd: int | None) -> UsageRow:
         """The buyer's row of a purchase that brings no picture, or not yet."""
-        return self.intent.usage | {
-            "outcome": "failed",
-            "status": error.status,
-            "code": error.code,
-            "cost_micro_usd": cost_micro_usd,
-            "latency_us": self.call.latency_us,
-        }
+        row = failed_row(self.intent.usage, error, cost_micro_usd=cost_micro_usd)
+        return replace(row, latency_us=self.call.latency_us)
 
 
 class Buyer:

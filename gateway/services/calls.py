@@ -6,7 +6,6 @@ import hashlib
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -15,6 +14,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.ids import new_id
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.preferences import is_retry
+from gateway.domain.usage_row import UsageRow
 from gateway.errors import DarkroomError, InvalidRequest
 from gateway.storage.idempotency import Claim
 from gateway.storage.rate_limits import RateState
@@ -98,31 +98,31 @@ class Call(msgspec.Struct):
         saved_micro_usd: int = 0,
         generation_id: str | None = None,
         provider: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> UsageRow:
         """This call as a row of the usage log."""
         caller = self.caller
         if caller is None:
             raise RuntimeError("a call without a caller has no row")
-        return {
-            "id": self.request_id,
-            "at_ms": self.at_ms,
-            "mode": caller.mode_name,
-            "key_id": caller.key_id,
-            "user_id": caller.user_id,
-            "team_id": caller.team_id,
-            "model": self.request.model.name if self.request else None,
-            "provider": provider,
-            "outcome": outcome,
-            "status": status,
-            "code": code,
-            "images": images,
-            "cost_micro_usd": cost_micro_usd,
-            "saved_micro_usd": saved_micro_usd,
-            "latency_us": self.latency_us,
-            "generation_id": generation_id,
-            "tags": self.tags,
-            "labels": caller.labels or None,
-        }
+        return UsageRow(
+            self.at_ms,
+            self.request_id,
+            caller.mode_name,
+            caller.key_id,
+            caller.user_id,
+            caller.team_id,
+            self.request.model.name if self.request else None,
+            provider,
+            outcome,
+            status,
+            code,
+            images,
+            cost_micro_usd,
+            saved_micro_usd,
+            self.latency_us,
+            generation_id,
+            self.tags,
+            caller.labels or None,
+        )
 
 
 def parse_tags(header: str | None) -> dict[str, str] | None:

@@ -11,16 +11,18 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from gateway.domain.answer import AnsweredImage, ProviderAnswer, StoredAnswer, StoredImage
 from gateway.domain.ids import new_id
 from gateway.domain.picture import ImageUnusable, PictureFacts, inspect_picture
+from gateway.domain.usage_row import UsageRow, failed_row
 from gateway.errors import ProviderError
 from gateway.storage import generations
 from gateway.storage.database import Database
@@ -64,7 +66,7 @@ class Paid:
     cost_micro_usd: int
     expected: Expected
     storable: bool
-    usage: Mapping[str, Any]
+    usage: UsageRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Published:
 
     answer: StoredAnswer
     entry: Entry | None
-    row: Mapping[str, Any]
+    row: UsageRow
 
 
 class Publisher:
@@ -96,14 +98,14 @@ class Publisher:
             await self._images.put(image.sha256, data)
         answer = _stored_answer(paid, list(pictures), stored)
         keep = paid.storable and len(stored) == paid.expected.images
-        row = {
-            **paid.usage,
-            "outcome": "bought",
-            "status": 200,
-            "images": len(stored),
-            "cost_micro_usd": paid.cost_micro_usd,
-            "latency_us": latency_us,
-        }
+        row = replace(
+            paid.usage,
+            outcome="bought",
+            status=200,
+            images=len(stored),
+            cost_micro_usd=paid.cost_micro_usd,
+            latency_us=latency_us,
+        )
         try:
             entry = await self._database.write(
                 lambda conn: generations.publish(
@@ -148,13 +150,7 @@ class Publisher:
 
     async def abandon(self, paid: Paid, reason: str) -> None:
         """End the generation as `failed`, with its cost."""
-        row = {
-            **paid.usage,
-            "outcome": "failed",
-            "status": 502,
-            "code": ProviderError.code,
-            "cost_micro_usd": paid.cost_micro_usd,
-        }
+        row = failed_row(paid.usage, ProviderError(reason), cost_micro_usd=paid.cost_micro_usd)
         error = {"code": ProviderError.code, "message": reason}
         await self._database.write(lambda conn: generations.fail(conn, paid.generation_id, error=error, usage=row))
 

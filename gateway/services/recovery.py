@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
 
 import msgspec
 import structlog
 
 from gateway.domain.answer import StoredAnswer
+from gateway.domain.usage_row import failed_row
 from gateway.errors import (
     DarkroomError,
     LedgerUnavailable,
@@ -156,12 +156,12 @@ class Recovery:
             "The gateway stopped while the order was out. It may have been charged, so it is not repeated.",
             charged="unknown",
         )
-        row = _failed(orphan, said, cost_micro_usd=None)
+        row = failed_row(orphan.usage, said, cost_micro_usd=None)
         await self._database.write(lambda conn: generations.lose(conn, orphan.id, error=to_record(said), usage=row))
 
     async def _release(self, orphan: Orphan) -> None:
         said = ProviderUnavailable("The gateway stopped before the order was sent.", charged="no")
-        row = _failed(orphan, said, cost_micro_usd=0)
+        row = failed_row(orphan.usage, said, cost_micro_usd=0)
         await self._database.write(
             lambda conn: generations.fail(conn, orphan.id, error=to_record(said), usage=row, frees_claims=True)
         )
@@ -171,7 +171,7 @@ class Recovery:
         paid = self._paid(orphan)
         self._resuming.add(orphan.id)
         try:
-            published = await self._publisher.publish(paid, latency_us=orphan.usage["latency_us"])
+            published = await self._publisher.publish(paid, latency_us=orphan.usage.latency_us)
         except DarkroomError as exc:
             if (orphan.answered_ago_ms or 0) > _GIVE_UP_MS:
                 await self._publisher.abandon(paid, exc.message)
@@ -220,12 +220,3 @@ class Recovery:
         if not state.under_way and state.answer is None:
             raise from_record(state.error or {"code": "provider_error", "message": "It ended without a picture."})
         return state.answer
-
-
-def _failed(orphan: Orphan, error: DarkroomError, *, cost_micro_usd: int | None) -> dict[str, Any]:
-    return orphan.usage | {
-        "outcome": "failed",
-        "status": error.status,
-        "code": error.code,
-        "cost_micro_usd": cost_micro_usd,
-    }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import structlog
 
+from gateway.domain.usage_row import UsageRow
 from gateway.errors import DarkroomError, ProviderError, ProviderTimeout, ProviderUnavailable
 from gateway.services.calls import Call
 from gateway.storage.journal import Journal
@@ -23,25 +21,25 @@ class UsageRecorder:
         self._metrics = metrics
         self._debug = _log.bind().debug  # bound once: nothing at all unless debugging
 
-    def served(self, row: Mapping[str, Any]) -> None:
+    def served(self, row: UsageRow) -> None:
         """Journal a hit or a join before its answer leaves. Raises StorageFailed."""
         self._journal.append(row)
         self.count(row)
-        if row["outcome"] == "hit":
-            self._debug("hit", request_id=row["id"], generation_id=row["generation_id"])
+        if row.outcome == "hit":
+            self._debug("hit", request_id=row.id, generation_id=row.generation_id)
         else:
             self._log_outcome(row)
 
-    def note(self, row: Mapping[str, Any]) -> None:
+    def note(self, row: UsageRow) -> None:
         """Journal a row whose answer is a failure: a journal that can't be written changes nothing for the caller."""
         try:
             self._journal.append(row)
         except DarkroomError as exc:
-            _log.error("usage_row_lost", request_id=row["id"], reason=str(exc))
+            _log.error("usage_row_lost", request_id=row.id, reason=str(exc))
         self.count(row)
         self._log_outcome(row)
 
-    def bought(self, row: Mapping[str, Any]) -> None:
+    def bought(self, row: UsageRow) -> None:
         """Count a purchase whose row is in SQL already."""
         self.count(row)
         self._log_outcome(row)
@@ -54,27 +52,27 @@ class UsageRecorder:
         failed = isinstance(error, ProviderError | ProviderTimeout | ProviderUnavailable)
         self.note(call.usage_row("failed" if failed else "refused", status=error.status, code=error.code))
 
-    def count(self, row: Mapping[str, Any]) -> None:
+    def count(self, row: UsageRow) -> None:
         self._metrics.calls.count(
-            row["outcome"],
-            row["model"] or "",
-            row["mode"],
-            latency_us=row["latency_us"],
-            saved_micro_usd=row["saved_micro_usd"],
+            row.outcome,
+            row.model or "",
+            row.mode,
+            latency_us=row.latency_us,
+            saved_micro_usd=row.saved_micro_usd,
         )
 
-    def _log_outcome(self, row: Mapping[str, Any]) -> None:
+    def _log_outcome(self, row: UsageRow) -> None:
         _log.info(
-            row["outcome"],
-            request_id=row["id"],
-            generation_id=row["generation_id"],
-            key_id=row["key_id"],
-            user_id=row["user_id"],
-            model=row["model"],
-            mode=row["mode"],
-            status=row["status"],
-            code=row["code"],
-            images=row["images"],
-            cost_micro_usd=row["cost_micro_usd"],
-            latency_ms=row["latency_us"] // 1000,
+            row.outcome,
+            request_id=row.id,
+            generation_id=row.generation_id,
+            key_id=row.key_id,
+            user_id=row.user_id,
+            model=row.model,
+            mode=row.mode,
+            status=row.status,
+            code=row.code,
+            images=row.images,
+            cost_micro_usd=row.cost_micro_usd,
+            latency_ms=row.latency_us // 1000,
         )

@@ -203,19 +203,30 @@ def now_ms(conn: sa.Connection) -> int:
 
 def insert(conn: sa.Connection, table: sa.Table) -> Any:
     """An INSERT of the engine's own dialect: both know ON CONFLICT, SQLAlchemy's common one does not."""
+    return insert_for(conn.dialect.name, table)
+
+
+def insert_for(dialect: str, table: sa.Table) -> Any:
     from sqlalchemy.dialects import postgresql, sqlite  # noqa: PLC0415  (a choice of dialect, not a dependency)
 
-    return sqlite.insert(table) if conn.dialect.name == "sqlite" else postgresql.insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 class Json(sa.TypeDecorator[Any]):
-    """JSON in a text column: NUL stays escaped, which PostgreSQL's own types refuse, and integers stay exact."""
+    """JSON in a text column: NUL stays escaped, which PostgreSQL's own types refuse, and integers stay exact.
+
+    `read_as`: the type that comes back, if it is not what JSON itself says.
+    """
 
     impl = sa.Text
     cache_ok = True
+
+    def __init__(self, read_as: Any = Any) -> None:
+        super().__init__()
+        self.read_as = read_as
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
         return None if value is None else msgspec.json.encode(value).decode()
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:  # noqa: ARG002
-        return None if value is None else msgspec.json.decode(value)
+        return None if value is None else msgspec.json.decode(value, type=self.read_as)

@@ -11,7 +11,7 @@ memory and tries again, and a restart finds the generation `sent` and holds its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from gateway.domain.answer import ProviderAnswer, StoredAnswer
 from gateway.domain.limits import Limit, Metric, ScopeKind
 from gateway.domain.pricing import PriceRule
+from gateway.domain.usage_row import UsageRow
 from gateway.storage import changes, counters, idempotency, image_index, repeats, response_cache, settlement, usage_log
 from gateway.storage.database import insert, now_ms
 from gateway.storage.idempotency import Claim
@@ -54,7 +55,7 @@ class Intent:
     megapixels: int
     estimate_micro_usd: int
     price_rule: PriceRule
-    usage: dict[str, Any]
+    usage: UsageRow
     repeat_key: str
     retried: bool = False
     claim: Claim | None = None
@@ -239,7 +240,7 @@ def publish(
     *,
     storable: bool,
     ttl_ms: int | None,
-    usage: Mapping[str, Any],
+    usage: UsageRow,
 ) -> response_cache.Entry | None:
     """The pictures, the cache entry (returned, if `storable`) and the buyer's usage row: one transaction.
 
@@ -273,7 +274,7 @@ def fail(
     generation_id: str,
     *,
     error: dict[str, Any],
-    usage: Mapping[str, Any],
+    usage: UsageRow,
     frees_claims: bool = False,
 ) -> bool:
     """End a generation that brings no picture. From `pending` or `sent`: not bought, all is released, cost 0.
@@ -308,7 +309,7 @@ def fail(
     return True
 
 
-def lose(conn: sa.Connection, generation_id: str, *, error: dict[str, Any], usage: Mapping[str, Any]) -> bool:
+def lose(conn: sa.Connection, generation_id: str, *, error: dict[str, Any], usage: UsageRow) -> bool:
     """`sent` -> `unknown`: it may have been charged. The money stays held; the caller's place does not."""
     changed = (
         sa.update(generations)

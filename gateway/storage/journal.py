@@ -14,14 +14,15 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
 
+from gateway.domain.usage_row import UsageRow
 from gateway.errors import DarkroomError, StorageFailed
 
 _BATCH_BYTES = 256 * 1024
@@ -30,10 +31,10 @@ _PAUSE_S = 0.2
 _PAUSE_AFTER_FAILURE_S = 1.0
 
 _encode = msgspec.json.Encoder().encode
-_decode_lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
+_decode_lines = msgspec.json.Decoder(UsageRow).decode_lines
 _log = structlog.get_logger(__name__)
 
-Deliver = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
+Deliver = Callable[[Sequence[UsageRow]], Awaitable[None]]
 
 
 class LagGauge(Protocol):
@@ -71,7 +72,7 @@ class Journal:
         self._delivering = asyncio.Lock()
         self._open_segment()
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: UsageRow) -> None:
         """Put a row on disk. Raises StorageFailed, and then nothing of the row is there."""
         line = _encode(row) + b"\n"
         try:
@@ -186,7 +187,7 @@ def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def _rows(data: bytes) -> list[dict[str, Any]]:
+def _rows(data: bytes) -> list[UsageRow]:
     """The rows of whole, readable lines. A torn last line was never acknowledged: its answer had not left."""
     lines = _whole_lines(data)
     try:
@@ -195,7 +196,7 @@ def _rows(data: bytes) -> list[dict[str, Any]]:
         return [row for line in lines.splitlines() for row in _readable(line)]
 
 
-def _readable(line: bytes) -> list[dict[str, Any]]:
+def _readable(line: bytes) -> list[UsageRow]:
     with contextlib.suppress(msgspec.MsgspecError):
         return _decode_lines(line)
     return []

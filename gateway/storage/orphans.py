@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.domain.answer import ProviderAnswer
+from gateway.domain.usage_row import UsageRow
 from gateway.storage.database import now_ms
 from gateway.storage.generations import LEASE_MS
 from gateway.storage.tables import UNDER_WAY, generations
@@ -69,7 +70,7 @@ class Orphan:
     storable: bool
     fingerprint: str
     request: dict[str, Any] | None
-    usage: dict[str, Any]
+    usage: UsageRow
     answer: ProviderAnswer | None
     answered_ago_ms: int | None
     cost_micro_usd: int | None

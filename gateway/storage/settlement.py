@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from gateway.domain.ids import new_id
 from gateway.domain.limits import Metric, ScopeKind
@@ -139,18 +140,19 @@ def _log(
     now_ms: int,
 ) -> None:
     """Money alone: no call, no picture."""
-    row = generation["usage"] | {
-        "id": row_id,
-        "at_ms": now_ms,
-        "outcome": outcome,
-        "status": 0,
-        "code": None,
-        "images": 0,
-        "cost_micro_usd": amount,
-        "saved_micro_usd": 0,
-        "latency_us": 0,
-        "generation_id": generation["id"],
-    }
+    row = replace(
+        generation["usage"],
+        id=row_id,
+        at_ms=now_ms,
+        outcome=outcome,
+        status=0,
+        code=None,
+        images=0,
+        cost_micro_usd=amount,
+        saved_micro_usd=0,
+        latency_us=0,
+        generation_id=generation["id"],
+    )
     usage_log.add(conn, [row])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gateway.domain.usage_row import UsageRow
 from gateway.storage.database import Json
 
 metadata = sa.MetaData(
@@ -157,7 +158,7 @@ generations = sa.Table(
     _text("repeat_key", nullable=True),  # the same for equal calls of one key and end user
     _ms("abandoned_ms"),  # its caller went without an answer, and nobody has been given the picture since
     _text("inference_id", nullable=True),
-    sa.Column("usage", Json, nullable=False),  # the buyer's usage row, for whoever publishes
+    sa.Column("usage", Json(UsageRow), nullable=False),  # the buyer's usage row, for whoever publishes
     sa.Column("error", Json),
     _text("lease_owner", nullable=True),
     _ms("lease_until_ms"),

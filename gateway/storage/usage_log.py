@@ -7,86 +7,88 @@ transaction. SQL gone: rows wait in the journal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
+from itertools import chain
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import asdict, astuple
 
+from gateway.domain.usage_row import UsageRow
 from gateway.storage import usage_totals
 from gateway.storage.database import insert
 from gateway.storage.tables import usage_hourly, usage_log
-
-Row = Mapping[str, Any]
-"""Every column of the log by its name."""
 
 _Place = tuple[int, str]
 """A row's key: when, and its id."""
 
 _COLUMNS = tuple(column.name for column in usage_log.columns)
 _CHUNK = 500
-_ROWS = 250
+_AT_ONCE = 100
+"""Rows in one statement of SQLite. For each statement sqlite3 gives up Python's lock, and has to get it back."""
 _SLOTS = f"({', '.join('?' * len(_COLUMNS))})"
-_INSERT = f"INSERT INTO usage_log ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608  (names of ours)
+_INSERT = f"INSERT INTO usage_log ({', '.join(_COLUMNS)}) VALUES {_SLOTS}"  # noqa: S608  (names of ours)
+_INSERT_MANY = _INSERT + f", {_SLOTS}" * (_AT_ONCE - 1)
 _FIND = (
     "SELECT log.at_ms, log.id FROM json_each(?) AS wanted CROSS JOIN usage_log AS log "
     "ON log.at_ms = json_extract(wanted.value, '$[0]') AND log.id = json_extract(wanted.value, '$[1]')"
 )
-_values = itemgetter(*_COLUMNS)
 
 
-def add(conn: sa.Connection, rows: Iterable[Row]) -> int:
+def add(conn: sa.Connection, rows: Iterable[UsageRow]) -> int:
     """Insert the rows that are not there yet, and add those to the totals. Returns how many were new."""
-    unique = {(row["at_ms"], row["id"]): row for row in rows}
+    unique = {(row.at_ms, row.id): row for row in rows}
     insert_new = _insert_new_sqlite if conn.dialect.name == "sqlite" else _insert_new
     fresh = insert_new(conn, unique)
-    usage_totals.add(conn, [unique[place] for place in fresh])
+    usage_totals.add(conn, fresh)
     return len(fresh)
 
 
-def _insert_new(conn: sa.Connection, rows: Mapping[_Place, Row]) -> set[_Place]:
-    """Insert rows; returns the places of those that were not there.
+def _insert_new(conn: sa.Connection, rows: Mapping[_Place, UsageRow]) -> Sequence[UsageRow]:
+    """Insert rows; returns those that were not there.
 
     In the order of their key: two writers of the same rows would else wait for each other in a circle.
     """
-    fresh: set[_Place] = set()
-    every = [{name: rows[place][name] for name in _COLUMNS} for place in sorted(rows)]
+    fresh: list[UsageRow] = []
+    every = [asdict(rows[place]) for place in sorted(rows)]
     for start in range(0, len(every), _CHUNK):
         made = insert(conn, usage_log).on_conflict_do_nothing().returning(usage_log.c.at_ms, usage_log.c.id)
-        fresh.update((at_ms, row_id) for at_ms, row_id in conn.execute(made, every[start : start + _CHUNK]))
+        fresh += [rows[at_ms, row_id] for at_ms, row_id in conn.execute(made, every[start : start + _CHUNK])]
     return fresh
 
 
-def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[_Place, Row]) -> set[_Place]:
-    """The same at a third of the CPU: the driver's own `executemany`, which returns nothing.
+def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[_Place, UsageRow]) -> Sequence[UsageRow]:
+    """The same at a third of the CPU, by the driver itself, which does not say which rows were new.
 
     Rows come twice after a crash alone: only when one is refused is it looked which are there. To look is exact: a
     transaction that writes is the only one.
     """
+    every = list(rows.values())
     try:
         with conn.begin_nested():
-            _insert_all_sqlite(conn, rows, sorted(rows))
+            _insert_all_sqlite(conn, every)
     except sa.exc.IntegrityError:
         wanted = msgspec.json.encode(list(rows)).decode()
         there = {(at_ms, row_id) for at_ms, row_id in conn.exec_driver_sql(_FIND, (wanted,))}
-        fresh = rows.keys() - there
-        _insert_all_sqlite(conn, rows, sorted(fresh))
-        return fresh
-    return set(rows)
+        every = [row for place, row in rows.items() if place not in there]
+        _insert_all_sqlite(conn, every)
+    return every
 
 
-def _insert_all_sqlite(conn: sa.Connection, rows: Mapping[_Place, Row], places: Sequence[_Place]) -> None:
-    for start in range(0, len(places), _ROWS):
-        chunk = places[start : start + _ROWS]
-        values = tuple(value for place in chunk for value in _as_stored(rows[place]))
-        conn.exec_driver_sql(_INSERT + ", ".join([_SLOTS] * len(chunk)), values)
+def _insert_all_sqlite(conn: sa.Connection, rows: Sequence[UsageRow]) -> None:
+    stored = list(map(_as_stored, rows))
+    whole = len(stored) - len(stored) % _AT_ONCE
+    for start in range(0, whole, _AT_ONCE):
+        conn.exec_driver_sql(_INSERT_MANY, tuple(chain.from_iterable(stored[start : start + _AT_ONCE])))
+    if rest := stored[whole:]:
+        conn.exec_driver_sql(_INSERT, rest)
 
 
-def _as_stored(row: Row) -> tuple[Any, ...]:
-    values: tuple[Any, ...] = _values(row)
-    if row["tags"] is None and row["labels"] is None:
+def _as_stored(row: UsageRow) -> tuple[Any, ...]:
+    values = astuple(row)
+    if row.tags is None and row.labels is None:
         return values
-    return (*values[:-2], _json(row["tags"]), _json(row["labels"]))
+    return (*values[:-2], _json(row.tags), _json(row.labels))
 
 
 def _json(value: Any) -> str | None:

@@ -6,14 +6,16 @@ Rows that count alike are many in a batch of hits: each kind is worked out once.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 
+from gateway.domain.usage_row import UsageRow
 from gateway.errors import BudgetExhausted
-from gateway.storage.database import insert
+from gateway.storage.database import insert_for
 from gateway.storage.tables import reuses, usage_daily, usage_hourly
 
 HOUR_MS = 3_600_000
@@ -27,51 +29,45 @@ MONEY_ALONE = frozenset({"settlement", "adjustment"})
 REUSED = frozenset({"hit", "joined"})
 """Outcomes of calls that somebody else's purchase answered."""
 
-_MEASURED = ("outcome", "status", "code", "images", "cost_micro_usd", "saved_micro_usd")
-_alike = itemgetter(*DIMENSIONS, *_MEASURED)
+_alike = attrgetter(*DIMENSIONS, "outcome", "status", "code", "images", "cost_micro_usd", "saved_micro_usd")
 
 
-def add(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def add(conn: sa.Connection, rows: Sequence[UsageRow]) -> None:
     """Add rows that were not counted before.
 
     Each table in one order of its key: two writers never wait for each other in a circle.
     """
-    alike = Counter((row["at_ms"] // HOUR_MS, row["generation_id"] is not None, *_alike(row)) for row in rows)
-    hourly, daily = _Sums(len(SUMS)), _Sums(len(SUMS))
-    for (hour, generated, *fields), count in alike.items():
-        row = dict(zip((*DIMENSIONS, *_MEASURED), fields, strict=True), generation_id="any" if generated else None)
-        group = tuple(row[name] or "" for name in DIMENSIONS)
-        sums = measures(row)
-        hourly.add((hour * HOUR_MS, *group), sums, count)
-        daily.add((hour * HOUR_MS // DAY_MS * DAY_MS, *group), sums, count)
-    reused = _Sums(2)
-    answered = Counter((row["generation_id"], row["saved_micro_usd"]) for row in rows if _is_reuse(row))
-    for (generation_id, saved_micro_usd), count in answered.items():
-        reused.add((generation_id,), (1, saved_micro_usd), count)
+    alike: dict[tuple[Any, ...], list[UsageRow]] = defaultdict(list)
+    for row in rows:
+        alike[row.at_ms // HOUR_MS, row.generation_id is None, _alike(row)].append(row)
+    hourly, daily, reused = _Sums(len(SUMS)), _Sums(len(SUMS)), _Sums(2)
+    for (hour, _, fields), same in alike.items():
+        group = tuple(value or "" for value in fields[: len(DIMENSIONS)])
+        sums = measures(same[0])
+        hourly.add((hour * HOUR_MS, *group), sums, len(same))
+        daily.add((hour * HOUR_MS // DAY_MS * DAY_MS, *group), sums, len(same))
+        if same[0].outcome in REUSED and same[0].generation_id is not None:
+            for generation_id, times in Counter(row.generation_id for row in same).items():
+                reused.add((generation_id,), (1, same[0].saved_micro_usd), times)
     hourly.post(conn, usage_hourly)
     daily.post(conn, usage_daily)
     reused.post(conn, reuses)
 
 
-def measures(row: Mapping[str, Any]) -> tuple[int, ...]:
+def measures(row: UsageRow) -> tuple[int, ...]:
     """What one row adds to each of SUMS. Settlements and adjustments are money, not calls."""
-    outcome, status = row["outcome"], row["status"]
-    is_call = outcome not in MONEY_ALONE
+    is_call = row.outcome not in MONEY_ALONE
     return (
         int(is_call),
-        int(is_call and status != 429 and row["code"] != BudgetExhausted.code),
-        int(outcome == "hit"),
-        int(outcome == "joined"),
-        int(row["generation_id"] is not None and outcome in {"bought", "failed"}),
-        row["images"],
-        int(status >= 400),
-        row["cost_micro_usd"] or 0,
-        row["saved_micro_usd"],
+        int(is_call and row.status != 429 and row.code != BudgetExhausted.code),
+        int(row.outcome == "hit"),
+        int(row.outcome == "joined"),
+        int(row.generation_id is not None and row.outcome in {"bought", "failed"}),
+        row.images,
+        int(row.status >= 400),
+        row.cost_micro_usd or 0,
+        row.saved_micro_usd,
     )
-
-
-def _is_reuse(row: Mapping[str, Any]) -> bool:
-    return row["generation_id"] is not None and row["outcome"] in REUSED
 
 
 class _Sums:
@@ -88,9 +84,14 @@ class _Sums:
     def post(self, conn: sa.Connection, table: sa.Table) -> None:
         if not self._by_place:
             return
-        statement = insert(conn, table)
-        grown = {c.name: c + statement.excluded[c.name] for c in table.columns if not c.primary_key}
-        statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=grown)
         names = table.columns.keys()
         rows = [dict(zip(names, (*place, *sums), strict=True)) for place, sums in sorted(self._by_place.items())]
-        conn.execute(statement, rows)
+        conn.execute(_grow(conn.dialect.name, table), rows)
+
+
+@cache
+def _grow(dialect: str, table: sa.Table) -> Any:
+    """Insert sums, or add them to those that are there. Made once: it takes longer to build than to run."""
+    statement = insert_for(dialect, table)
+    grown = {c.name: c + statement.excluded[c.name] for c in table.columns if not c.primary_key}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=grown)

@@ -149,8 +149,8 @@ async def test_old_requests_and_prompts_are_forgotten_and_what_was_spent_is_not(
     prompts = {row["id"]: row["request"] for row in await world.books.rows(tables.generations)}
     assert prompts == {old.id: None, young.id: young.request}
     ids = {row["id"] for row in await world.books.rows(tables.usage_log)}
-    assert rows[1]["id"] in ids
-    assert rows[0]["id"] not in ids
+    assert rows[1].id in ids
+    assert rows[0].id not in ids
     assert await world.books.rows(tables.usage_hourly) == before
     assert {row["cost_micro_usd"] for row in await world.books.rows(tables.generations)} == {65_000}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.usage_row import UsageRow
 from gateway.errors import InvalidRequest
 from gateway.services.usage_reports import Report, UsageReports, month_start_ms
 from gateway.storage import usage_log
@@ -23,7 +24,7 @@ class Reports:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[UsageRow] = []
         self._reports = UsageReports(database, flush=self._flush)
         self.requests = self._reports.requests
 

@@ -14,9 +14,11 @@ import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
 from sqlalchemy.pool import StaticPool
 
 from gateway.domain.limits import Metric
+from gateway.domain.usage_row import UsageRow
 from gateway.errors import LimitExceeded
 from gateway.storage import generations, idempotency, invariants, orphans, repeats, settlement, tables
 from gateway.storage.database import now_ms
@@ -39,7 +41,7 @@ class Purchase:
     """What the model knows of a generation."""
 
     id: str
-    row: dict[str, Any]
+    row: UsageRow
     caller: str
     repeat_key: str
     flight: str | None
@@ -251,7 +253,7 @@ class BooksMachine(RuleBasedStateMachine):
                 stored_answer(purchase.id),
                 storable=storable,
                 ttl_ms=None,
-                usage=purchase.row | {"cost_micro_usd": purchase.cost},
+                usage=structs.replace(purchase.row, cost_micro_usd=purchase.cost),
             )
         )
         purchase.status = "succeeded"
@@ -266,7 +268,8 @@ class BooksMachine(RuleBasedStateMachine):
 
     def end_unbought(self, purchase: Purchase, *, frees: bool) -> None:
         charged = purchase.status == "answered"
-        row = purchase.row | {"outcome": "failed", "status": 502, "cost_micro_usd": purchase.cost if charged else 0}
+        cost = purchase.cost if charged else 0
+        row = structs.replace(purchase.row, outcome="failed", status=502, cost_micro_usd=cost)
         failed = self.write(
             lambda conn: generations.fail(conn, purchase.id, error=ERROR, usage=row, frees_claims=frees)
         )
@@ -285,7 +288,7 @@ class BooksMachine(RuleBasedStateMachine):
         self.lose_one(purchase)
 
     def lose_one(self, purchase: Purchase) -> None:
-        row = purchase.row | {"outcome": "failed", "status": 504, "cost_micro_usd": None}
+        row = structs.replace(purchase.row, outcome="failed", status=504, cost_micro_usd=None)
         lost = self.write(lambda conn: generations.lose(conn, purchase.id, error=ERROR, usage=row))
         assert lost is (purchase.status == "sent")
         if lost:

@@ -221,7 +221,7 @@ async def test_a_purchase_is_published_with_its_pictures_its_entry_and_its_buyer
     images = await books.rows(tables.images)
     assert {(row["sha256"], row["position"]) for row in images} == {("aa" * 32, 0), ("bb" * 32, 1)}
     [row] = await books.rows(tables.usage_log)
-    assert row["id"] == made.usage["id"]
+    assert row["id"] == made.usage.id
     assert (await books.row(made.id))["answer"] is None
 
 

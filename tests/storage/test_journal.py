@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from gateway.domain.usage_row import UsageRow
 from gateway.errors import LedgerUnavailable, StorageFailed
 from gateway.storage import journal as journal_module
 from gateway.storage import tables, usage_log
@@ -26,13 +27,13 @@ class Desk:
     """Where rows are delivered. `closed` refuses; `gate`, if set, is waited for; `during` runs at each delivery."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[UsageRow] = []
         self.closed = False
         self.failure: Exception = LedgerUnavailable("down")
         self.during: Callable[[], None] = lambda: None
         self.arrived = asyncio.Event()
 
-    async def deliver(self, rows: Sequence[dict[str, Any]]) -> None:
+    async def deliver(self, rows: Sequence[UsageRow]) -> None:
         self.arrived.set()
         if self.closed:
             raise self.failure
@@ -49,7 +50,7 @@ class Desk:
 
     @property
     def numbers(self) -> list[int]:
-        return [row["n"] for row in self.rows]
+        return [row.images for row in self.rows]
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def files(folder: Path, pattern: str = "*") -> list[str]:
 
 def write_all(journal: Journal, numbers: range, **fields: Any) -> None:
     for n in numbers:
-        journal.append({"n": n, **fields})
+        journal.append(usage_row(images=n, **fields))
 
 
 async def test_rows_are_delivered_in_their_order_and_the_file_goes(tmp_path: Path, desk: Desk):
@@ -91,7 +92,7 @@ async def test_rows_survive_a_process_that_never_closed(tmp_path: Path, desk: De
 
 
 async def test_rows_delivered_before_a_crash_are_in_sql_once_after_it(tmp_path: Path, database: Database, desk: Desk):
-    async def deliver(rows: Sequence[dict[str, Any]]) -> None:
+    async def deliver(rows: Sequence[UsageRow]) -> None:
         await database.write(lambda conn: usage_log.add(conn, rows))
 
     first = Journal(tmp_path / "journal", deliver, lag=desk)
@@ -114,7 +115,7 @@ async def test_a_torn_last_line_is_left_out(tmp_path: Path, desk: Desk):
     write_all(opened(tmp_path, desk), range(3))
     [name] = files(tmp_path)
     with (tmp_path / "journal" / name).open("ab") as file:
-        file.write(b'{"n": 3, "half')
+        file.write(b'[1767261600000,"req_half')
     assert await opened(tmp_path, desk).recover() == 3
     assert desk.numbers == [0, 1, 2]
     assert files(tmp_path) == ["00000002.jsonl"]
@@ -123,7 +124,8 @@ async def test_a_torn_last_line_is_left_out(tmp_path: Path, desk: Desk):
 async def test_a_damaged_file_gives_what_it_can_and_is_kept(tmp_path: Path, desk: Desk):
     write_all(opened(tmp_path, desk), range(3))
     path = tmp_path / "journal" / "00000001.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'{"n":1}', b"\x00\x00\x00\x00\x00\x00\x00"))
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + b"\x00" * (len(second) - 1) + b"\n" + third)
     await opened(tmp_path, desk).recover()
     assert desk.numbers == [0, 2]
     assert files(tmp_path, "*.damaged") == ["00000001.damaged"]
@@ -169,7 +171,7 @@ async def test_a_delivery_that_fails_is_repeated_in_order_and_nothing_is_lost(
 
 async def test_a_flush_ends_though_rows_never_stop_coming(tmp_path: Path, desk: Desk):
     journal = opened(tmp_path, desk)
-    desk.during = lambda: journal.append({"n": -1})
+    desk.during = lambda: journal.append(usage_row(images=-1))
     write_all(journal, range(3))
     await journal.flush()
     assert desk.numbers == [0, 1, 2]
@@ -179,8 +181,8 @@ async def test_a_flush_ends_though_rows_never_stop_coming(tmp_path: Path, desk: 
 
 async def test_rows_that_come_during_the_last_flush_are_kept_for_the_next_start(tmp_path: Path, desk: Desk):
     journal = opened(tmp_path, desk)
-    desk.during = lambda: journal.append({"n": 99})
-    journal.append({"n": 0})
+    desk.during = lambda: journal.append(usage_row(images=99))
+    journal.append(usage_row(images=0))
     await journal.close()
     desk.during = lambda: None
     await opened(tmp_path, desk).recover()
@@ -190,7 +192,7 @@ async def test_rows_that_come_during_the_last_flush_are_kept_for_the_next_start(
 async def test_full_files_give_way_to_the_next_and_are_deleted_once_delivered(tmp_path: Path, desk: Desk):
     journal = opened(tmp_path, desk)
     desk.closed = True
-    write_all(journal, range(900), padding="x" * 20_000)
+    write_all(journal, range(900), tags={"padding": "x" * 20_000})
     assert len(files(tmp_path)) > 3
     with pytest.raises(LedgerUnavailable):
         await journal.flush()
@@ -204,7 +206,7 @@ async def test_full_files_give_way_to_the_next_and_are_deleted_once_delivered(tm
 
 async def test_a_row_longer_than_a_batch_is_delivered(tmp_path: Path, desk: Desk):
     journal = opened(tmp_path, desk)
-    write_all(journal, range(3), padding="x" * 700_000)
+    write_all(journal, range(3), tags={"padding": "x" * 700_000})
     await journal.close()
     assert desk.numbers == [0, 1, 2]
 
@@ -213,13 +215,13 @@ async def test_a_closed_journal_takes_no_row(tmp_path: Path, desk: Desk):
     journal = opened(tmp_path, desk)
     await journal.close()
     with pytest.raises(StorageFailed):
-        journal.append({"n": 1})
+        journal.append(usage_row(images=1))
     await journal.flush()
 
 
 async def test_two_flushes_at_once_deliver_each_row_once(tmp_path: Path, desk: Desk):
     journal = opened(tmp_path, desk)
-    write_all(journal, range(5000), padding="x" * 300)
+    write_all(journal, range(5000), tags={"padding": "x" * 300})
     await asyncio.gather(*(journal.flush() for _ in range(5)))
     assert desk.numbers == list(range(5000))
 
@@ -229,17 +231,18 @@ import resource, signal, sys, json
 from pathlib import Path
 from gateway.errors import StorageFailed
 from gateway.storage.journal import Journal
+from tests.support.ledger import usage_row
 
 class Gauge:
     def set_function(self, f): ...
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 journal = Journal(Path(sys.argv[1]), None, lag=Gauge())
 said = []
 for n, size in enumerate([300, 300, 500, 900, 200, 300]):
     try:
-        journal.append({"n": n, "padding": "x" * size})
+        journal.append(usage_row(images=n, tags={"padding": "x" * size}))
         said.append("kept")
     except StorageFailed as error:
         said.append(error.code)

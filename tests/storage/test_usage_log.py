@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from gateway.domain.usage_row import UsageRow
 from gateway.storage import tables, usage_log
 from gateway.storage.database import Database
 from gateway.storage.usage_totals import SUMS
 from tests.support.ledger import AT_MS, HOUR_MS, PRICE, usage_row
 
 
-async def add(database: Database, *rows: dict[str, Any]) -> int:
+async def add(database: Database, *rows: UsageRow) -> int:
     return await database.write(lambda conn: usage_log.add(conn, rows))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.usage_row import UsageRow
 from gateway.storage import usage_log, usage_queries
 from gateway.storage.database import Database
 from gateway.storage.usage_queries import UsageQuery, UsageSums
@@ -17,7 +18,7 @@ from tests.support.ledger import AT_MS, HOUR_MS, PRICE, usage_row
 END_MS = AT_MS + 4 * DAY_MS
 
 
-def some_rows(*, seed: int, count: int = 300) -> list[dict[str, Any]]:
+def some_rows(*, seed: int, count: int = 300) -> list[UsageRow]:
     """Rows of every kind over four days, some on the very edges of hours."""
     chance = random.Random(seed)
     return [
@@ -44,18 +45,18 @@ def some_rows(*, seed: int, count: int = 300) -> list[dict[str, Any]]:
     ]
 
 
-def counted_by_hand(rows: list[dict[str, Any]], query: UsageQuery) -> dict[tuple[Any, ...], tuple[int, ...]]:
+def counted_by_hand(rows: list[UsageRow], query: UsageQuery) -> dict[tuple[Any, ...], tuple[int, ...]]:
     """The same answer from the rows themselves."""
     found: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(SUMS))
     for row in rows:
-        if row["mode"] != query.mode or not query.from_ms <= row["at_ms"] < query.to_ms:
+        if row.mode != query.mode or not query.from_ms <= row.at_ms < query.to_ms:
             continue
-        if any(row[name] != value for name, value in query.where.items()):
+        if any(getattr(row, name) != value for name, value in query.where.items()):
             continue
-        step = None if query.step_ms is None else row["at_ms"] - row["at_ms"] % query.step_ms
-        tags = tuple((row["tags"] or {}).items()) if query.tags else ()
-        labels = tuple((row["labels"] or {}).items()) if query.labels else ()
-        place = (step, tags, labels, *(row[name] for name in query.columns))
+        step = None if query.step_ms is None else row.at_ms - row.at_ms % query.step_ms
+        tags = tuple((row.tags or {}).items()) if query.tags else ()
+        labels = tuple((row.labels or {}).items()) if query.labels else ()
+        place = (step, tags, labels, *(getattr(row, name) for name in query.columns))
         for index, amount in enumerate(measures(row)):
             found[place][index] += amount
     return {place: tuple(sums) for place, sums in found.items()}
@@ -72,7 +73,7 @@ def by_place(found: list[UsageSums], query: UsageQuery) -> dict[tuple[Any, ...],
     return {place: tuple(sums) for place, sums in placed.items()}
 
 
-async def fill(database: Database, rows: list[dict[str, Any]]) -> None:
+async def fill(database: Database, rows: list[UsageRow]) -> None:
     await database.write(lambda conn: usage_log.add(conn, rows))
 
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import structs
 
 from gateway.domain.answer import AnsweredImage, ProviderAnswer, StoredAnswer, StoredImage
 from gateway.domain.ids import new_id
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window
 from gateway.domain.pricing import PriceRule
+from gateway.domain.usage_row import UsageRow
 from gateway.storage import generations, invariants, settlement, tables
 from gateway.storage.database import Database
 from gateway.storage.generations import Charge, Intent
@@ -24,10 +26,10 @@ CHARGE = Charge(PRICE, 1, 1, overrun=False)
 ERROR = {"code": "provider_error", "message": "no picture", "charged": "no"}
 
 
-def usage_row(**changes: Any) -> dict[str, Any]:
-    row = {
-        "id": new_id("req"),
+def usage_row(**changes: Any) -> UsageRow:
+    row: dict[str, Any] = {
         "at_ms": AT_MS,
+        "id": new_id("req"),
         "mode": "live",
         "key_id": "key_1",
         "user_id": "user_1",
@@ -42,10 +44,8 @@ def usage_row(**changes: Any) -> dict[str, Any]:
         "saved_micro_usd": 0,
         "latency_us": 1000,
         "generation_id": None,
-        "tags": None,
-        "labels": None,
     }
-    return row | changes
+    return UsageRow(**(row | changes))
 
 
 def intent(**changes: Any) -> Intent:
@@ -137,13 +137,13 @@ class Books:
         return await self.database.write(lambda conn: generations.publish(conn, made.id, answer, **options))
 
     async def fail(self, made: Intent, **options: Any) -> bool:
-        usage = made.usage | {"outcome": "failed", "status": 502, "cost_micro_usd": 0}
+        usage = structs.replace(made.usage, outcome="failed", status=502, cost_micro_usd=0)
         return await self.database.write(
             lambda conn: generations.fail(conn, made.id, error=ERROR, usage=usage, **options)
         )
 
     async def lose(self, made: Intent) -> bool:
-        usage = made.usage | {"outcome": "failed", "status": 504, "cost_micro_usd": None}
+        usage = structs.replace(made.usage, outcome="failed", status=504, cost_micro_usd=None)
         return await self.database.write(lambda conn: generations.lose(conn, made.id, error=ERROR, usage=usage))
 
     async def settle(self, generation_id: str, cost_micro_usd: int, by: SettledBy = "books") -> bool:
