@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,8 @@ def options(
 ) -> None:
     """Options before the command."""
     ctx.obj = config
+    if ctx.invoked_subcommand != "serve":  # which imports more, and turns it on when it is ready
+        gc.enable()
 
 
 app.add_typer(team, name="team")

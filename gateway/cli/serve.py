@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
 from typing import Annotated
@@ -52,7 +53,7 @@ async def _serve(settings: Settings) -> None:
 
     async with open_resources(settings) as resources:
         config = server_config(create_app(settings, resources=resources), settings, resources)
-        await GatewayServer(config, resources, on_start=lambda: _greet(settings)).serve()
+        await GatewayServer(config, resources, on_start=lambda: _started(settings)).serve()
 
 
 def check_config(ctx: typer.Context) -> None:
@@ -93,7 +94,9 @@ def migrate(ctx: typer.Context) -> None:
     typer.echo("The database is at this version's schema.")
 
 
-def _greet(settings: Settings) -> None:
+def _started(settings: Settings) -> None:
+    gc.freeze()  # what is there by now stays: no later look for garbage need walk through it
+    gc.enable()
     typer.echo("\n".join(_greeting(settings)))
 
 

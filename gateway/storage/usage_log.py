@@ -58,20 +58,22 @@ def _insert_new(conn: sa.Connection, rows: Mapping[_Place, UsageRow]) -> Sequenc
 
 
 def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[_Place, UsageRow]) -> Sequence[UsageRow]:
-    """The same at a third of the CPU, by the driver itself, which does not say which rows were new.
+    """The same at a third of the CPU, by the driver itself, and without RETURNING, which doubles it again.
 
     Rows come twice after a crash alone: only when one is refused is it looked which are there. To look is exact: a
     transaction that writes is the only one.
     """
     every = list(rows.values())
+    conn.exec_driver_sql("SAVEPOINT fresh")
     try:
-        with conn.begin_nested():
-            _insert_all_sqlite(conn, every)
+        _insert_all_sqlite(conn, every)
     except sa.exc.IntegrityError:
+        conn.exec_driver_sql("ROLLBACK TO fresh")
         wanted = msgspec.json.encode(list(rows)).decode()
         there = {(at_ms, row_id) for at_ms, row_id in conn.exec_driver_sql(_FIND, (wanted,))}
         every = [row for place, row in rows.items() if place not in there]
         _insert_all_sqlite(conn, every)
+    conn.exec_driver_sql("RELEASE fresh")
     return every
 
 

@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL
 
 from gateway.errors import ConfigurationError
 from gateway.storage import migrations, tables
 from gateway.storage.database import Database, open_database
-from gateway.storage.migrations import alembic_config, current_revision, head_revision, migrate, require_known_schema
+from gateway.storage.migrations import alembic_config, current_revision, migrate, require_known_schema
 from tests.support.postgres import PostgresServer
 
 
@@ -74,6 +75,11 @@ async def test_the_scripts_make_what_the_tables_say(empty: Database):
     assert await empty.read(differences) == []
 
 
+def test_the_names_of_the_scripts_say_their_revisions_in_order():
+    scripts = ScriptDirectory(str(migrations.SCRIPTS)).walk_revisions()
+    assert [script.revision for script in scripts] == migrations.revisions()[::-1]
+
+
 async def test_constraints_hold_in_a_migrated_database(empty: Database):
     await migrate(empty)
     counter = {
@@ -116,7 +122,8 @@ def newer_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "env.py").write_text((migrations.SCRIPTS / "env.py").read_text())
     for script in (migrations.SCRIPTS / "versions").glob("[0-9]*.py"):
         (folder / "versions" / script.name).write_text(script.read_text())
-    (folder / "versions" / "next.py").write_text(OLDER.format(next="next", head=head_revision(), then=""))
+    head = migrations.revisions()[-1]
+    (folder / "versions" / "9000_next.py").write_text(OLDER.format(next="9000", head=head, then=""))
     monkeypatch.setattr(migrations, "SCRIPTS", folder)
     return folder
 
@@ -137,7 +144,7 @@ async def test_an_embedded_database_with_data_is_copied_before_it_is_changed(
 ):
     await with_data(empty)
     await migrate(empty)
-    assert (await current_revision(empty), await names(empty)) == ("next", ["migrated"])
+    assert (await current_revision(empty), await names(empty)) == ("9000", ["migrated"])
     if empty.url.get_backend_name() == "postgresql":
         assert snapshots(tmp_path) == []
         return
@@ -148,8 +155,8 @@ async def test_an_embedded_database_with_data_is_copied_before_it_is_changed(
 
 
 async def test_a_migration_that_fails_changes_nothing(empty: Database, newer_scripts: Path):
-    failing = OLDER.format(next="next", head="0001", then="\n    raise RuntimeError('in the middle')")
-    (newer_scripts / "versions" / "next.py").write_text(failing)
+    failing = OLDER.format(next="9000", head="0001", then="\n    raise RuntimeError('in the middle')")
+    (newer_scripts / "versions" / "9000_next.py").write_text(failing)
     await with_data(empty)
     with pytest.raises(RuntimeError, match="in the middle"):
         await migrate(empty)
