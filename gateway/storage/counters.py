@@ -27,6 +27,29 @@ _Spot = tuple[str, str, str, str]
 """Scope, scope id, metric and window: a counter but for mode and start."""
 
 
+_c = counters.c
+_EXISTING = sa.select(_c.scope, _c.scope_id, _c.metric, _c.window).where(
+    _c.mode == sa.bindparam("mode"),
+    sa.tuple_(_c.scope, _c.scope_id).in_(sa.bindparam("scopes", expanding=True)),
+    sa.tuple_(_c.window, _c.window_start_ms).in_(sa.bindparam("starts", expanding=True)),
+)
+_PLACE = ("mode", "scope", "scope_id", "metric", "window", "window_start_ms")
+_ONE = sa.update(counters).where(*(_c[name] == sa.bindparam(f"the_{name}") for name in _PLACE))
+_AMOUNT = sa.bindparam("amount", type_=sa.BigInteger)
+_ADD = _ONE.values(reserved=_c.reserved + _AMOUNT)
+_ADD_GUARDED = _ADD.where(_c.spent + _c.reserved + _AMOUNT <= sa.bindparam("limit", type_=sa.BigInteger))
+_POST = _ONE.values(reserved=_c.reserved - _AMOUNT, spent=_c.spent + sa.bindparam("actual", type_=sa.BigInteger))
+_HOLD = holds.insert()
+_HELD = (
+    sa.select(holds)
+    .where(holds.c.generation_id == sa.bindparam("generation_id"))
+    .order_by(sa.case(_SCOPE_ORDER, value=holds.c.scope), holds.c.scope_id, holds.c.metric, holds.c.window)
+)
+_HELD_OF_METRIC = _HELD.where(holds.c.metric == sa.bindparam("metric"))
+_LET_GO = sa.delete(holds).where(holds.c.generation_id == sa.bindparam("generation_id"))
+_LET_GO_OF_METRIC = _LET_GO.where(holds.c.metric == sa.bindparam("metric"))
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A limit and how much of it is used. `reset_ms` None: it never resets."""
@@ -71,7 +94,7 @@ def hold(
             raise refusal(limit, asked=amount, left=standing.left, reset_ms=reset_ms, now_ms=now_ms)
         taken.append(_hold_row(generation_id, where, amount))
     if taken:
-        conn.execute(holds.insert(), taken)
+        conn.execute(_HOLD, taken)
 
 
 def settle(conn: sa.Connection, generation_id: str, actual: Mapping[Metric, int], *, mode: str) -> None:
@@ -79,12 +102,16 @@ def settle(conn: sa.Connection, generation_id: str, actual: Mapping[Metric, int]
 
     A metric absent from `actual` is released.
     """
-    _post(conn, generation_id, actual, mode=mode, where=sa.true())
+    mine = {"generation_id": generation_id}
+    _post(conn, conn.execute(_HELD, mine), actual, mode=mode)
+    conn.execute(_LET_GO, mine)
 
 
 def release_concurrency(conn: sa.Connection, generation_id: str, *, mode: str) -> None:
     """A purchase of unknown outcome is over for its caller, though its money stays held."""
-    _post(conn, generation_id, {}, mode=mode, where=holds.c.metric == Metric.CONCURRENCY.value)
+    mine = {"generation_id": generation_id, "metric": Metric.CONCURRENCY.value}
+    _post(conn, conn.execute(_HELD_OF_METRIC, mine), {}, mode=mode)
+    conn.execute(_LET_GO_OF_METRIC, mine)
 
 
 def adjust(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], amount: int, *, mode: str, at_ms: int) -> None:
@@ -147,14 +174,12 @@ def _hold_row(generation_id: str, where: Mapping[str, Any], amount: int) -> dict
 
 def _existing(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *, mode: str, now_ms: int) -> set[_Spot]:
     """The counters of the present windows that are there."""
-    c = counters.c
-    starts = [(window.value, window_bounds(window, now_ms)[0]) for window in Window]
-    found = sa.select(c.scope, c.scope_id, c.metric, c.window).where(
-        c.mode == mode,
-        sa.tuple_(c.scope, c.scope_id).in_([(scope.value, scope_id) for scope, scope_id in scopes]),
-        sa.tuple_(c.window, c.window_start_ms).in_(starts),
-    )
-    return {(row.scope, row.scope_id, row.metric, row.window) for row in conn.execute(found)}
+    asked = {
+        "mode": mode,
+        "scopes": [(scope.value, scope_id) for scope, scope_id in scopes],
+        "starts": [(window.value, window_bounds(window, now_ms)[0]) for window in Window],
+    }
+    return {tuple(row) for row in conn.execute(_EXISTING, asked)}
 
 
 def _lock_scopes(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *, mode: str, alone: bool) -> bool:
@@ -175,10 +200,9 @@ def _lock_scopes(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *
 
 def _take(conn: sa.Connection, where: Mapping[str, Any], amount: int, limit: int | None) -> bool:
     """The guard and the reservation are one statement: there is no moment between them. `limit` None: no guard."""
-    statement = sa.update(counters).filter_by(**where).values(reserved=counters.c.reserved + amount)
-    if limit is not None:
-        statement = statement.where(counters.c.spent + counters.c.reserved + amount <= limit)
-    return conn.execute(statement).rowcount == 1
+    if limit is None:
+        return conn.execute(_ADD, _named(where) | {"amount": amount}).rowcount == 1
+    return conn.execute(_ADD_GUARDED, _named(where) | {"amount": amount, "limit": limit}).rowcount == 1
 
 
 def _read(conn: sa.Connection, limit: Limit, where: Mapping[str, Any], reset_ms: int | None) -> Standing:
@@ -248,26 +272,16 @@ def _members(limit: Limit, where: Mapping[str, Any], reset_ms: int | None) -> sa
     return chosen if reset_ms is None else chosen.where(g.created_ms < reset_ms)
 
 
-def _post(
-    conn: sa.Connection,
-    generation_id: str,
-    actual: Mapping[Metric, int],
-    *,
-    mode: str,
-    where: sa.ColumnElement[bool],
-) -> None:
-    mine = sa.and_(holds.c.generation_id == generation_id, where)
-    order = sa.case(_SCOPE_ORDER, value=holds.c.scope)
-    for row in conn.execute(
-        sa.select(holds).where(mine).order_by(order, holds.c.scope_id, holds.c.metric, holds.c.window)
-    ).mappings():
-        place = {c.name: row[c.name] for c in counters.c if c.name in row}
-        conn.execute(
-            sa.update(counters)
-            .filter_by(mode=mode, **place)
-            .values(
-                reserved=counters.c.reserved - row["amount"],
-                spent=counters.c.spent + actual.get(Metric(row["metric"]), 0),
-            )
-        )
-    conn.execute(sa.delete(holds).where(mine))
+def _post(conn: sa.Connection, held: sa.Result[Any], actual: Mapping[Metric, int], *, mode: str) -> None:
+    posts = [
+        _named({"mode": mode} | {name: row[name] for name in _PLACE[1:]})
+        | {"amount": row["amount"], "actual": actual.get(Metric(row["metric"]), 0)}
+        for row in held.mappings()
+    ]
+    if posts:
+        conn.execute(_POST, posts)
+
+
+def _named(place: Mapping[str, Any]) -> dict[str, Any]:
+    """A counter's place as the parameters of `_ONE`."""
+    return {f"the_{name}": value for name, value in place.items()}

@@ -27,6 +27,11 @@ from gateway.errors import ConfigurationError, LedgerUnavailable
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+_NOW_MS = {
+    "sqlite": "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
+    "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+}
+
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 
@@ -197,11 +202,7 @@ def _sqlstate(exc: sa.exc.DBAPIError) -> str:
 
 def now_ms(conn: sa.Connection) -> int:
     """The database's time in milliseconds since the epoch: windows and leases never depend on a replica's clock."""
-    if conn.dialect.name == "sqlite":
-        sql = "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
-    else:
-        sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
-    found: int = conn.execute(sa.text(sql)).scalar_one()
+    found: int = conn.exec_driver_sql(_NOW_MS[conn.dialect.name]).scalar_one()
     return found
 
 
@@ -211,6 +212,7 @@ def insert(conn: sa.Connection, table: sa.Table) -> Any:
 
 
 def insert_for(dialect: str, table: sa.Table) -> Any:
+    """The same for statements that are built once, and run with parameters: to build takes longer than to run."""
     from sqlalchemy.dialects import postgresql, sqlite  # noqa: PLC0415  (a choice of dialect, not a dependency)
 
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -23,11 +24,30 @@ from gateway.domain.limits import Limit, Metric, ScopeKind
 from gateway.domain.pricing import PriceRule
 from gateway.domain.usage_row import UsageRow
 from gateway.storage import changes, counters, idempotency, image_index, repeats, response_cache, settlement, usage_log
-from gateway.storage.database import insert, now_ms
+from gateway.storage.database import insert_for, now_ms
 from gateway.storage.idempotency import Claim
 from gateway.storage.tables import UNDER_WAY, generations
 
 LEASE_MS = 60_000
+
+_g = generations.c
+_UPDATE = sa.update(generations).where(_g.id == sa.bindparam("the_id"))
+_MARK_SENT = _UPDATE.where(
+    _g.status.in_(("pending", "sent")),
+    _g.lease_owner == sa.bindparam("owner"),
+    _g.lease_until_ms > sa.bindparam("now"),
+).values(status="sent", sent_ms=sa.bindparam("now"), provider_key_id=sa.bindparam("key"))
+_SUCCEED = (
+    _UPDATE.where(_g.status == "answered")
+    .values(
+        status="succeeded",
+        answer=None,
+        published=sa.bindparam("said"),
+        finished_ms=sa.bindparam("now"),
+        error=None,
+    )
+    .returning(*(_g[name] for name in ("fingerprint", "mode", "model", "user_id", "settled_by")))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +196,19 @@ def _insert_intent(conn: sa.Connection, intent: Intent, *, lease_owner: str, now
         "lease_until_ms": now + LEASE_MS,
         "created_ms": now,
     }
-    return bool(conn.execute(insert(conn, generations).values(row).on_conflict_do_nothing()).rowcount == 1)
+    return conn.execute(_insert(conn.dialect.name), row).rowcount == 1
+
+
+@cache
+def _insert(dialect: str) -> Any:
+    return insert_for(dialect, generations).on_conflict_do_nothing()
 
 
 def mark_sent(conn: sa.Connection, generation_id: str, *, lease_owner: str, provider_key_id: str) -> bool:
     """Committed before the first byte leaves. False: the lease ran out and recovery released it; do not send."""
     now = now_ms(conn)
-    changed = (
-        sa.update(generations)
-        .where(generations.c.id == generation_id, generations.c.status.in_(("pending", "sent")))
-        .where(generations.c.lease_owner == lease_owner, generations.c.lease_until_ms > now)
-        .values(status="sent", sent_ms=now, provider_key_id=provider_key_id)
-    )
-    return conn.execute(changed).rowcount == 1
+    sent = {"the_id": generation_id, "owner": lease_owner, "now": now, "key": provider_key_id}
+    return conn.execute(_MARK_SENT, sent).rowcount == 1
 
 
 def record_answer(
@@ -200,8 +220,7 @@ def record_answer(
     by other means, what it says differently becomes an adjustment. False: there is nothing more to learn from it.
     """
     now = now_ms(conn)
-    g = generations.c
-    found = conn.execute(sa.select(generations).where(g.id == generation_id).with_for_update()).mappings().one_or_none()
+    found = settlement.lock(conn, generation_id)
     if found is None or not (found["status"] in {"sent", "unknown"} or _settled_otherwise(found)):
         return False
     values: dict[str, Any] = {
@@ -221,7 +240,7 @@ def record_answer(
         counters.settle(conn, generation_id, charge.actual, mode=found["mode"])
         if found["status"] == "unknown":
             settlement.book(conn, found, charge.cost_micro_usd, now_ms=now)
-    conn.execute(sa.update(generations).where(g.id == generation_id).values(values))
+    conn.execute(_UPDATE, {"the_id": generation_id, **values})
     return True
 
 
@@ -247,13 +266,8 @@ def publish(
     Raises AlreadyOver.
     """
     now = now_ms(conn)
-    changed = (
-        sa.update(generations)
-        .where(generations.c.id == generation_id, generations.c.status == "answered")
-        .values(status="succeeded", answer=None, published=msgspec.json.encode(answer), finished_ms=now, error=None)
-        .returning(*(generations.c[name] for name in ("fingerprint", "mode", "model", "user_id", "settled_by")))
-    )
-    row = conn.execute(changed).mappings().one_or_none()
+    succeeded = {"the_id": generation_id, "said": msgspec.json.encode(answer), "now": now}
+    row = conn.execute(_SUCCEED, succeeded).mappings().one_or_none()
     if row is None:
         raise AlreadyOver(generation_id)
     image_index.add(conn, generation_id, answer.images, now_ms=now)

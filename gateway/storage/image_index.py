@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
+from msgspec.structs import asdict
 
 from gateway.domain.answer import StoredImage
-from gateway.storage.database import insert
+from gateway.storage.database import insert_for
 from gateway.storage.tables import blobs, cache_entries, generations, images
 
 DEAD_FOR_MS = 3_600_000
@@ -26,24 +29,27 @@ class ImageRecord:
 def add(conn: sa.Connection, generation_id: str, stored: Iterable[StoredImage], *, now_ms: int) -> None:
     """Record the pictures of a generation and revive their bytes (first, and in one order: it locks them)."""
     pictures = list(stored)
-    for sha256, size_bytes in sorted({(image.sha256, image.size_bytes) for image in pictures}):
-        blob = insert(conn, blobs).values(sha256=sha256, size_bytes=size_bytes)
-        conn.execute(blob.on_conflict_do_update(index_elements=[blobs.c.sha256], set_={"dead_since_ms": None}))
-    for position, image in enumerate(pictures):
-        conn.execute(
-            images.insert().values(
-                id=image.id,
-                sha256=image.sha256,
-                generation_id=generation_id,
-                position=position,
-                extension=image.extension,
-                content_type=image.content_type,
-                width=image.width,
-                height=image.height,
-                size_bytes=image.size_bytes,
-                created_ms=now_ms,
-            )
-        )
+    bytes_of = sorted({(image.sha256, image.size_bytes) for image in pictures})
+    conn.execute(
+        _revive(conn.dialect.name), [{"sha256": sha256, "size_bytes": size_bytes} for sha256, size_bytes in bytes_of]
+    )
+    conn.execute(
+        _INSERT,
+        [
+            asdict(image) | {"generation_id": generation_id, "position": position, "created_ms": now_ms}
+            for position, image in enumerate(pictures)
+        ],
+    )
+
+
+_INSERT = images.insert()
+
+
+@cache
+def _revive(dialect: str) -> Any:
+    return insert_for(dialect, blobs).on_conflict_do_update(
+        index_elements=[blobs.c.sha256], set_={"dead_since_ms": None}
+    )
 
 
 def find(conn: sa.Connection, image_id: str) -> ImageRecord | None:

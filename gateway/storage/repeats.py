@@ -16,6 +16,17 @@ from gateway.storage.tables import UNDER_WAY, generations, shares
 REMEMBERED_MS = 15 * 60 * 1000
 _WORTH_TAKING = (*UNDER_WAY, "succeeded")
 
+_ABANDONED = (
+    sa.select(generations.c.id)
+    .where(
+        generations.c.repeat_key == sa.bindparam("repeat_key"),
+        generations.c.abandoned_ms > sa.bindparam("since"),
+        generations.c.status.in_(_WORTH_TAKING),
+    )
+    .order_by(generations.c.abandoned_ms)
+    .limit(1)
+)
+
 
 class AlreadyYours(Exception):
     """The caller bought the same a moment ago and went without it: take that one over. No limit was touched."""
@@ -33,8 +44,7 @@ def look(conn: sa.Connection, repeat_key: str, *, flight: str | None, retried: b
     """Raises AlreadyYours for an abandoned generation; for a retry AlreadyLost too, of its own or of its `flight`."""
     g = generations.c
     since = now_ms - REMEMBERED_MS
-    abandoned = sa.select(g.id).where(g.repeat_key == repeat_key, g.abandoned_ms > since, g.status.in_(_WORTH_TAKING))
-    found = conn.execute(abandoned.order_by(g.abandoned_ms).limit(1)).scalar_one_or_none()
+    found = conn.execute(_ABANDONED, {"repeat_key": repeat_key, "since": since}).scalar_one_or_none()
     if found is not None:
         raise AlreadyYours(found)
     if retried:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -14,10 +15,11 @@ import sqlalchemy as sa
 
 from gateway.domain.answer import StoredAnswer
 from gateway.storage import image_index
-from gateway.storage.database import insert
+from gateway.storage.database import insert_for
 from gateway.storage.image_index import Removal
 from gateway.storage.tables import cache_entries
 
+_FIND = sa.select(cache_entries).where(cache_entries.c.fingerprint == sa.bindparam("fingerprint"))
 _decode = msgspec.json.Decoder(StoredAnswer).decode
 
 
@@ -32,7 +34,7 @@ class Entry:
 
 
 def find(conn: sa.Connection, fingerprint: str) -> Entry | None:
-    row = conn.execute(sa.select(cache_entries).where(cache_entries.c.fingerprint == fingerprint)).one_or_none()
+    row = conn.execute(_FIND, {"fingerprint": fingerprint}).one_or_none()
     if row is None:
         return None
     return Entry(row.fingerprint, _decode(row.answer), row.created_ms, row.expires_ms)
@@ -41,6 +43,7 @@ def find(conn: sa.Connection, fingerprint: str) -> Entry | None:
 def put(conn: sa.Connection, entry: Entry, *, mode: str, model: str, user_id: str) -> None:
     """Insert the entry, or replace the one of its fingerprint."""
     row = {
+        "fingerprint": entry.fingerprint,
         "generation_id": entry.answer.generation_id,
         "mode": mode,
         "model": model,
@@ -49,8 +52,14 @@ def put(conn: sa.Connection, entry: Entry, *, mode: str, model: str, user_id: st
         "created_ms": entry.created_ms,
         "expires_ms": entry.expires_ms,
     }
-    made = insert(conn, cache_entries).values(fingerprint=entry.fingerprint, **row)
-    conn.execute(made.on_conflict_do_update(index_elements=[cache_entries.c.fingerprint], set_=row))
+    conn.execute(_put(conn.dialect.name), row)
+
+
+@cache
+def _put(dialect: str) -> Any:
+    made = insert_for(dialect, cache_entries)
+    replaced = {c.name: made.excluded[c.name] for c in cache_entries.columns if not c.primary_key}
+    return made.on_conflict_do_update(index_elements=[cache_entries.c.fingerprint], set_=replaced)
 
 
 @dataclass(frozen=True, slots=True)

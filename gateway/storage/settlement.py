@@ -21,6 +21,8 @@ from gateway.storage import counters, idempotency, usage_log
 from gateway.storage.database import now_ms
 from gateway.storage.tables import adjustments, generations
 
+_LOCK = sa.select(generations).where(generations.c.id == sa.bindparam("the_id")).with_for_update()
+
 SettledBy = Literal["answer", "books", "estimate", "administrator"]
 
 
@@ -120,8 +122,7 @@ def adjustments_of(conn: sa.Connection, generation_id: str) -> Sequence[dict[str
 
 
 def lock(conn: sa.Connection, generation_id: str) -> sa.RowMapping | None:
-    found = sa.select(generations).where(generations.c.id == generation_id).with_for_update()
-    return conn.execute(found).mappings().one_or_none()
+    return conn.execute(_LOCK, {"the_id": generation_id}).mappings().one_or_none()
 
 
 def book(conn: sa.Connection, generation: Mapping[Any, Any], cost_micro_usd: int, *, now_ms: int) -> None:
