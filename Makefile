@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench soak fuzz lock format schema
+.PHONY: help setup run test check bench bench-peers soak fuzz lock format schema
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -8,7 +8,7 @@ PYTEST_FLAGS ?=
 FUZZ_S ?= 180
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with the locked dependencies and the project in it
 
@@ -34,6 +34,10 @@ check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 
 bench: $(READY) ## Measure the gateway on this machine
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(READY) ## Measure nginx, LiteLLM and Portkey on the same work (installs them into .bench)
+	sh scripts/install-peers.sh
+	$(BIN)/python -m benchmarks.peers
 
 fuzz: $(READY) ## Look for input that breaks a parser, FUZZ_S seconds for each
 	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --require-hashes -r requirements-fuzz.txt
