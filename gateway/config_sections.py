@@ -116,10 +116,50 @@ class ServerSettings(Section):
 
 
 class ImageStoreSettings(Section):
-    kind: Literal["local"] = "local"
-    """Where the bytes of pictures live. local: files on this machine."""
+    kind: Literal["local", "s3"] = "local"
+    """Where the bytes of pictures live. local: files on this machine. s3: a bucket of S3, or of a store like it."""
     path: Path | None = None
-    """Folder of the files. null: images/ in data_dir."""
+    """Of kind local: folder of the files. null: images/ in data_dir."""
+    bucket: str | None = None
+    """Of kind s3: the bucket, which must exist."""
+    prefix: str = ""
+    """Of kind s3: what the names of the objects begin with, like darkroom/images."""
+    endpoint_url: str | None = None
+    """Of kind s3: where the store is. null: AWS."""
+    region: str | None = None
+    """Of kind s3: where the bucket is. null: AWS_REGION, else us-east-1."""
+    access_key_id: SecretStr | None = None
+    """Of kind s3. null: the usual AWS environment: AWS_ACCESS_KEY_ID, a web identity, or the role of the machine."""
+    secret_access_key: SecretStr | None = None
+    """Of kind s3: the secret of access_key_id."""
+    serve: Literal["stream", "redirect"] = "stream"
+    """Of kind s3. stream: pictures go through the gateway. redirect: their addresses lead on to ones of the bucket that
+    are signed for 5 minutes."""
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _endpoint_url(cls, value: str | None) -> str | None:
+        return None if value is None else _web_address(value)
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if any(part in {".", ".."} for part in value.split("/")):
+            raise ValueError("write it like darkroom/images")
+        return value.strip("/")
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> ImageStoreSettings:
+        if self.kind == "s3" and not self.bucket:
+            raise ValueError("kind: s3 needs a bucket: name one that exists, like bucket: darkroom-images")
+        alien = {"path"} if self.kind == "s3" else set(type(self).model_fields) - {"kind", "path"}
+        named = sorted(name for name in alien if getattr(self, name) != type(self).model_fields[name].default)
+        if named:
+            other = "local" if self.kind == "s3" else "s3"
+            raise ValueError(f"{', '.join(named)} can't stand here: of kind: {other}, and this is kind: {self.kind}")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key go together: give both, or neither")
+        return self
 
 
 class ImageUrlSettings(Section):

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from gateway.storage import tables
 from gateway.storage.database import Database, open_database
 from tests.support.postgres import PostgresServer, running_postgres
+from tests.support.s3 import S3Server, running_s3
 
 # A busy machine makes an example slow, not wrong: no test passes or fails by the clock.
 settings.register_profile("darkroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,6 +28,12 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with running_s3() as server:
         yield server
 
 

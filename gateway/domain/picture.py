@@ -70,6 +70,12 @@ def inspect_picture(data: bytes, *, max_pixels: int = 16_000_000) -> PictureFact
     return PictureFacts(extension, content_type, width, height)
 
 
+def content_type_of(data: bytes) -> str | None:
+    """By its first bytes alone. None: it is no picture that is known here."""
+    extension = _extension_of(data)
+    return None if extension is None else _DECODERS[extension][1]
+
+
 def _extension_of(data: bytes) -> Extension | None:
     if data.startswith(b"\xff\xd8\xff"):
         return "jpg"

@@ -12,6 +12,7 @@ from gateway.config import Settings
 from gateway.domain.books import BookEntry
 from gateway.resources.builder import Builder
 from gateway.resources.graph import Resources
+from gateway.resources.image_stores import open_image_store
 from gateway.resources.models import served_models
 from gateway.resources.vendors import open_sealer, open_vendors
 from gateway.services.budgets import BudgetLine
@@ -19,12 +20,11 @@ from gateway.services.calls import Call, Head
 from gateway.services.doctor import Check, Doctor
 from gateway.services.generate_image import Delivery, ImageGenerator
 from gateway.services.provider_keys import KeyReport, ProviderKeys
-from gateway.services.receipts import Receipt
+from gateway.services.receipts import ImageGallery, Receipt
 from gateway.services.reconcile import Reconciliation
 from gateway.services.usage_reports import Report, month_start_ms
 from gateway.storage.data_dir import make_data_dir
 from gateway.storage.database import database_url, open_database
-from gateway.storage.images import LocalImageStore
 from gateway.storage.migrations import migrate
 from gateway.storage.rate_limits import RateState
 from gateway.storage.response_cache import PurgeFilter
@@ -36,6 +36,7 @@ __all__ = [  # with the words of the services that the API speaks
     "Check",
     "Delivery",
     "Head",
+    "ImageGallery",
     "ImageGenerator",
     "KeyReport",
     "PurgeFilter",
@@ -83,5 +84,5 @@ async def examine(settings: Settings) -> Sequence[Check]:
         keys = ProviderKeys(database, vendors, open_sealer(settings), notify=lambda _kind, _object_id: None)
         for vendor in vendors.values():
             stack.push_async_callback(vendor.provider.close)
-        images = LocalImageStore(settings.image_store.path or settings.data_dir / "images")
+        images = open_image_store(settings)
         return await Doctor(database, images, vendors, keys, data_dir=settings.data_dir).examine()

@@ -15,6 +15,7 @@ from gateway.domain.limits import parse_amount
 from gateway.domain.usage_row import UsageRow
 from gateway.errors import ConfigurationError
 from gateway.resources.graph import Resources
+from gateway.resources.image_stores import open_image_store
 from gateway.resources.keeping import keeper, not_kept
 from gateway.resources.models import served_models
 from gateway.resources.vendors import open_sealer, open_vendors, provider_of
@@ -44,7 +45,6 @@ from gateway.storage import usage_log
 from gateway.storage.data_dir import kept_secret, locked, make_data_dir
 from gateway.storage.database import Database, database_url, open_database
 from gateway.storage.image_spool import SpooledImageStore
-from gateway.storage.images import LocalImageStore
 from gateway.storage.journal import Journal
 from gateway.storage.migrations import migrate, require_known_schema
 from gateway.storage.rate_limits import MemoryRateLimits
@@ -78,8 +78,7 @@ class Builder:
         self._stack.enter_context(locked(data_dir))
         self._database = await self._open_database()
         self._secrets = self._read_secrets()
-        store = LocalImageStore(self._settings.image_store.path or data_dir / "images")
-        self._images = SpooledImageStore(store, data_dir / "spool")
+        self._images = SpooledImageStore(open_image_store(self._settings), data_dir / "spool")
         self._background(self._images.run())
         self._metrics = Metrics()
         self._journal = Journal(data_dir / "journal", _delivery(self._database), lag=self._metrics.journal_lag_rows)

@@ -16,6 +16,7 @@ from gateway.storage.response_cache import MemoryAnswers, PurgeFilter
 from gateway.storage.tables import generations
 
 _BATCH = 500
+_DELETED_AT_ONCE = 50
 _DAY_MS = 86_400_000
 Notify = Callable[[str, str], None]
 
@@ -65,11 +66,18 @@ class CacheAdministration:
         if requests_days is not None:
             await self._database.write(lambda conn: _forget_requests(conn, now_ms(conn) - requests_days * _DAY_MS))
         await self._database.write(lambda conn: idempotency.prune(conn, now_ms=now_ms(conn)))
-        while await self._database.write(self._sweep) == _BATCH:
+        while await self._sweep() == _DELETED_AT_ONCE:
             pass
 
-    def _sweep(self, conn: sa.Connection) -> int:
-        return image_index.sweep(conn, self._images.delete, now_ms=now_ms(conn), limit=_BATCH)
+    async def _sweep(self) -> int:
+        """Delete bytes that have been dead for an hour, between two transactions. Raises StorageFailed."""
+        claim = await self._database.write(
+            lambda conn: image_index.claim_dead(conn, now_ms=now_ms(conn), limit=_DELETED_AT_ONCE)
+        )
+        if claim.hashes:
+            await self._images.delete(claim.hashes)
+            await self._database.write(lambda conn: image_index.forget(conn, claim))
+        return len(claim.hashes)
 
     async def _remove(self, work: Callable[[sa.Connection, int], Removal]) -> int:
         """Run a removal in batches until nothing is left, telling all memories of each entry gone.

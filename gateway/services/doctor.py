@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.domain.pricing import usd
-from gateway.errors import DarkroomError
+from gateway.errors import DarkroomError, StorageFailed
 from gateway.providers.base import BooksUnavailable
 from gateway.services.buying import Vendor
 from gateway.services.provider_keys import ProviderKeys
@@ -72,8 +72,11 @@ class Doctor:
         return Check("database", "failed", "not at this version's schema: run `darkroom migrate`")
 
     async def _images_can_be_written(self) -> Check:
-        await self._images.check()
-        return Check("image store", "ok", "takes pictures")
+        try:
+            await self._images.check()
+        except StorageFailed as exc:
+            return Check("image store", "failed", f"{self._images.place}: {exc.message}")
+        return Check("image store", "ok", f"{self._images.place} takes pictures")
 
     async def _keys_can_be_opened(self) -> Check:
         await self._keys.load()

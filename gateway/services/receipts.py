@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from gateway.errors import ImageRemoved, NotFound
 from gateway.services.answers import ImageLinks
 from gateway.storage import image_index, records, repeats, settlement, usage_queries
 from gateway.storage.database import Database
-from gateway.storage.images import ImageStore
+from gateway.storage.images import ADDRESS_LIFE_S, ImageStore, Method
 from gateway.storage.paging import Page, is_id
 from gateway.storage.tables import UNDER_WAY
 
@@ -79,8 +79,13 @@ class Receipts:
         return await self._database.read(lambda conn: records.list_generations(conn, **filters))
 
 
+_REMOVED = "This picture was removed."
+
+
 class ImageGallery:
     """The bytes behind an image address."""
+
+    address_life_s = ADDRESS_LIFE_S
 
     def __init__(self, database: Database, images: ImageStore, links: ImageLinks) -> None:
         self._database = database
@@ -89,13 +94,29 @@ class ImageGallery:
 
     async def require(
         self, image_id: str, extension: str, *, expires: str | None, signature: str | None, now_s: int
-    ) -> tuple[StoredImage, Any]:
-        """The picture, and the path of its file. Raises NotFound (also for a bad signature) and ImageRemoved."""
+    ) -> StoredImage:
+        """The picture. Raises NotFound (also for a bad signature) and ImageRemoved."""
         if not is_id(image_id) or not self._links.allows(image_id, expires=expires, signature=signature, now_s=now_s):
             raise NotFound("There is no such picture, or its address has expired.")
         found = await self._database.read(lambda conn: image_index.find(conn, image_id))
         if found is None or found.image.extension != extension:
             raise NotFound("There is no such picture, or its address has expired.")
-        if found.removed or not await self._images.contains(found.image.sha256):
-            raise ImageRemoved("This picture was removed.")
-        return found.image, self._images.path(found.image.sha256)
+        if found.removed:
+            raise ImageRemoved(_REMOVED)
+        return found.image
+
+    async def address(self, image: StoredImage, method: Method) -> str | None:
+        """Where the store itself serves it, for `address_life_s`; None: it does not. Raises StorageFailed."""
+        return await self._images.address(image.sha256, method)
+
+    async def open(self, image: StoredImage, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` to before `stop`, in pieces. Raises ImageRemoved and StorageFailed."""
+        pieces = await self._images.open(image.sha256, start, stop)
+        if pieces is None:
+            raise ImageRemoved(_REMOVED)
+        return pieces
+
+    async def require_bytes(self, image: StoredImage) -> None:
+        """Raises ImageRemoved unless they are there, and StorageFailed."""
+        if not await self._images.contains(image.sha256):
+            raise ImageRemoved(_REMOVED)

@@ -1,11 +1,13 @@
 """Which pictures there are, and which bytes they share. SQL is the truth; the image store holds the bytes.
 
-Bytes without a living picture are marked dead, removed an hour later, and revived by a publication in between.
+Bytes without a living picture are marked dead, removed an hour later, and revived by a publication in between. Removing
+takes time outside SQL: bytes are claimed for it first and forgotten when they are gone, and what is claimed can't be
+revived. A claim that came to nothing is void after a minute, by when whoever made it has given up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,10 +16,12 @@ import sqlalchemy as sa
 from msgspec.structs import asdict
 
 from gateway.domain.answer import StoredImage
+from gateway.errors import StorageFailed
 from gateway.storage.database import insert_for
 from gateway.storage.tables import blobs, cache_entries, generations, images
 
 DEAD_FOR_MS = 3_600_000
+CLAIMED_FOR_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,15 @@ class ImageRecord:
 
 
 def add(conn: sa.Connection, generation_id: str, stored: Iterable[StoredImage], *, now_ms: int) -> None:
-    """Record the pictures of a generation and revive their bytes (first, and in one order: it locks them)."""
+    """Record the pictures of a generation and revive their bytes (first, and in one order: it locks them).
+
+    Raises StorageFailed while equal bytes are being deleted.
+    """
     pictures = list(stored)
-    bytes_of = sorted({(image.sha256, image.size_bytes) for image in pictures})
-    conn.execute(
-        _revive(conn.dialect.name), [{"sha256": sha256, "size_bytes": size_bytes} for sha256, size_bytes in bytes_of]
-    )
+    for sha256, size_bytes in sorted({(image.sha256, image.size_bytes) for image in pictures}):
+        row = {"sha256": sha256, "size_bytes": size_bytes, "void_before": now_ms - CLAIMED_FOR_MS}
+        if not conn.execute(_revive(conn.dialect.name), row).rowcount:
+            raise StorageFailed("Equal bytes are just being deleted.", retry_after_s=30)
     conn.execute(
         _INSERT,
         [
@@ -47,9 +54,16 @@ _INSERT = images.insert()
 
 @cache
 def _revive(dialect: str) -> Any:
-    return insert_for(dialect, blobs).on_conflict_do_update(
-        index_elements=[blobs.c.sha256], set_={"dead_since_ms": None}
+    new = insert_for(dialect, blobs).values(sha256=sa.bindparam("sha256"), size_bytes=sa.bindparam("size_bytes"))
+    return new.on_conflict_do_update(
+        index_elements=[blobs.c.sha256],
+        set_={"dead_since_ms": None, "deleting_since_ms": None},
+        where=_unclaimed(sa.bindparam("void_before", type_=sa.BigInteger)),
     )
+
+
+def _unclaimed(void_before_ms: Any) -> sa.ColumnElement[bool]:
+    return sa.or_(blobs.c.deleting_since_ms.is_(None), blobs.c.deleting_since_ms < void_before_ms)
 
 
 def find(conn: sa.Connection, image_id: str) -> ImageRecord | None:
@@ -109,17 +123,23 @@ def remove_generations(conn: sa.Connection, generation_ids: Sequence[str], *, no
     return Removal(len(generation_ids), fingerprints)
 
 
-def sweep(conn: sa.Connection, delete_bytes: Callable[[str], None], *, now_ms: int, limit: int = 1000) -> int:
-    """Forget bytes that have been dead for an hour, and delete them before the transaction ends.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Bytes that are being deleted, by whoever claimed them at that moment."""
 
-    In this order a publication that revives the same bytes waits for this transaction, then finds them missing
-    and puts them again; it never finds a row without bytes.
-    """
-    long_dead = sa.select(blobs.c.sha256).where(blobs.c.dead_since_ms < now_ms - DEAD_FOR_MS).limit(limit)
-    gone = sa.delete(blobs).where(
-        blobs.c.sha256.in_(long_dead.scalar_subquery()), blobs.c.dead_since_ms < now_ms - DEAD_FOR_MS
-    )
-    hashes = list(conn.execute(gone.returning(blobs.c.sha256)).scalars())
-    for sha256 in hashes:
-        delete_bytes(sha256)
-    return len(hashes)
+    hashes: list[str]
+    at_ms: int
+
+
+def claim_dead(conn: sa.Connection, *, now_ms: int, limit: int) -> Claim:
+    """Claim bytes that have been dead for an hour. Nobody revives them while the claim holds."""
+    old = (blobs.c.dead_since_ms < now_ms - DEAD_FOR_MS, _unclaimed(now_ms - CLAIMED_FOR_MS))
+    chosen = sa.select(blobs.c.sha256).where(*old).limit(limit)
+    claimed = sa.update(blobs).where(blobs.c.sha256.in_(chosen.scalar_subquery()), *old)
+    hashes = conn.execute(claimed.values(deleting_since_ms=now_ms).returning(blobs.c.sha256)).scalars()
+    return Claim(list(hashes), now_ms)
+
+
+def forget(conn: sa.Connection, claim: Claim) -> None:
+    """The bytes of the claim are gone. A publication of equal bytes finds them missing from now on, and puts them."""
+    conn.execute(sa.delete(blobs).where(blobs.c.sha256.in_(claim.hashes), blobs.c.deleting_since_ms == claim.at_ms))

@@ -1,19 +1,20 @@
 """Pictures that are paid for, while the image store is gone: they wait in a local folder and are served from there.
 
 Store gone: `check` says so, and nothing new is bought; what was under way is spooled, published and delivered. Store
-back: `unload` moves it there. Spool gone too: `put` raises StorageFailed, and the picture is fetched again later.
+back: `unload` moves it there, soon after the first picture that it takes again. Spool gone too: `put` raises
+StorageFailed, and the picture is fetched again later.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from gateway.errors import StorageFailed
-from gateway.storage.images import ImageStore, LocalImageStore
+from gateway.storage.images import ImageStore, LocalImageStore, Method
 
 _PERIOD_S = 15.0
 _log = structlog.get_logger(__name__)
@@ -25,9 +26,12 @@ class SpooledImageStore:
     def __init__(
         self, store: ImageStore, spool: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
+        self.place = store.place
         self._store = store
         self._spool = LocalImageStore(spool)
         self._sleep = sleep
+        self._waiting = False
+        self._back = asyncio.Event()
 
     async def check(self) -> None:
         await self._store.check()
@@ -37,7 +41,11 @@ class SpooledImageStore:
             await self._store.put(sha256, data)
         except StorageFailed as exc:
             await self._spool.put(sha256, data)
+            self._waiting = True
             _log.error("image_spooled", sha256=sha256, reason=exc.message)
+        else:
+            if self._waiting:
+                self._back.set()
 
     async def get(self, sha256: str) -> bytes | None:
         return await self._spool.get(sha256) or await self._store.get(sha256)
@@ -45,34 +53,47 @@ class SpooledImageStore:
     async def contains(self, sha256: str) -> bool:
         return await self._spool.contains(sha256) or await self._store.contains(sha256)
 
-    def delete(self, sha256: str) -> None:
-        self._store.delete(sha256)
-        self._spool.delete(sha256)
+    async def open(self, sha256: str, start: int, stop: int) -> AsyncIterator[bytes] | None:
+        return await self._spool.open(sha256, start, stop) or await self._store.open(sha256, start, stop)
 
-    def path(self, sha256: str) -> Path | None:
-        spooled = self._spool.path(sha256)
-        return spooled if spooled is not None and spooled.exists() else self._store.path(sha256)
+    async def address(self, sha256: str, method: Method) -> str | None:
+        return None if await self._spool.contains(sha256) else await self._store.address(sha256, method)
+
+    async def delete(self, hashes: Sequence[str]) -> None:
+        await self._spool.delete(hashes)
+        await self._store.delete(hashes)
 
     async def run(self) -> None:
         """For ever: unload whenever the store takes it."""
         while True:
+            self._back.clear()
             try:
                 await self.unload()
             except StorageFailed as exc:
                 _log.warning("image_store_unavailable", reason=exc.message)
             except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
                 _log.exception("spool_not_unloaded")
-            await self._sleep(_PERIOD_S)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next round is due, or the store is back."""
+        ends = {asyncio.ensure_future(self._sleep(_PERIOD_S)), asyncio.ensure_future(self._back.wait())}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
 
     async def unload(self) -> int:
         """Move what is spooled into the store. Returns how many. Raises StorageFailed while the store is gone."""
-        moved = 0
-        for sha256 in await asyncio.to_thread(self._spool.names):
+        names = await asyncio.to_thread(self._spool.names)
+        self._waiting = bool(names)
+        for sha256 in names:
             data = await self._spool.get(sha256)
             if data is not None:
                 await self._store.put(sha256, data)
-                self._spool.delete(sha256)
-                moved += 1
-        if moved:
-            _log.info("spool_unloaded", images=moved)
-        return moved
+                await self._spool.delete([sha256])
+        self._waiting = False
+        if names:
+            _log.info("spool_unloaded", images=len(names))
+        return len(names)

@@ -10,29 +10,41 @@ import asyncio
 import contextlib
 import os
 import secrets
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from gateway.errors import StorageFailed
 
+PIECE_BYTES = 512 * 1024
+ADDRESS_LIFE_S = 300
+Method = Literal["GET", "HEAD"]
+
 
 class ImageStore(Protocol):
+    @property
+    def place(self) -> str:
+        """Where it is, in words for its administrator."""
+
     async def check(self) -> None:
-        """Raises StorageFailed unless bytes can be written now."""
+        """Raises StorageFailed unless bytes can be written now, as far as is known."""
 
     async def put(self, sha256: str, data: bytes) -> None:
         """Keep the bytes; a second time is no harm. Raises StorageFailed."""
 
     async def get(self, sha256: str) -> bytes | None:
-        """Raises StorageFailed when it can't be told whether they are there; so does `contains`."""
+        """Raises StorageFailed when it can't be told whether they are there; so do `contains` and `open`."""
 
     async def contains(self, sha256: str) -> bool: ...
 
-    def delete(self, sha256: str) -> None:
-        """Synchronous: called inside a transaction's thread."""
+    async def open(self, sha256: str, start: int, stop: int) -> AsyncIterator[bytes] | None:
+        """The bytes from `start` to before `stop`, in pieces. None: they are not there."""
 
-    def path(self, sha256: str) -> Path | None:
-        """The local file, for stores that have one."""
+    async def address(self, sha256: str, method: Method) -> str | None:
+        """Where they can be had without the gateway, for ADDRESS_LIFE_S. None: nowhere."""
+
+    async def delete(self, hashes: Sequence[str]) -> None:
+        """What is not there is no harm. Raises StorageFailed; some may be gone then."""
 
 
 class LocalImageStore:
@@ -40,6 +52,7 @@ class LocalImageStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.place = f"the folder {root}"
 
     async def check(self) -> None:
         await asyncio.to_thread(self._check)
@@ -50,7 +63,7 @@ class LocalImageStore:
             self._root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"\0" * 4096)
         except OSError as exc:
-            raise _failed(exc) from exc
+            raise cannot_write(_said(exc)) from exc
         finally:
             _discard(probe)
 
@@ -72,41 +85,52 @@ class LocalImageStore:
             _sync_folder(target.parent)
         except OSError as exc:
             _discard(aside)
-            raise _failed(exc) from exc
+            raise cannot_write(_said(exc)) from exc
 
     async def get(self, sha256: str) -> bytes | None:
-        return await asyncio.to_thread(self._get, sha256)
+        return await asyncio.to_thread(self._read, sha256, 0, -1)
 
-    def _get(self, sha256: str) -> bytes | None:
+    async def contains(self, sha256: str) -> bool:
+        return await asyncio.to_thread(self._read, sha256, 0, 0) is not None
+
+    async def open(self, sha256: str, start: int, stop: int) -> AsyncIterator[bytes] | None:
+        first = await asyncio.to_thread(self._read, sha256, start, min(stop - start, PIECE_BYTES))
+        return None if first is None else self._pieces(sha256, first, start, stop)
+
+    async def _pieces(self, sha256: str, first: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
+        """No file stays open between two pieces: nothing has to be closed when the reader goes away."""
+        piece: bytes | None = first
+        while piece:
+            yield piece
+            start += len(piece)
+            piece = await asyncio.to_thread(self._read, sha256, start, min(stop - start, PIECE_BYTES))
+
+    def _read(self, sha256: str, start: int, size: int) -> bytes | None:
         try:
-            return self._path(sha256).read_bytes()
+            with self._path(sha256).open("rb") as file:
+                file.seek(start)
+                return file.read(size)
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise _unreadable(exc) from exc
+            raise cannot_read(_said(exc)) from exc
 
-    async def contains(self, sha256: str) -> bool:
-        return await asyncio.to_thread(self._contains, sha256)
+    async def address(self, sha256: str, method: Method) -> str | None:  # noqa: ARG002
+        return None
 
-    def _contains(self, sha256: str) -> bool:
-        try:
-            self._path(sha256).stat()
-        except FileNotFoundError:
-            return False
-        except OSError as exc:
-            raise _unreadable(exc) from exc
-        return True
+    async def delete(self, hashes: Sequence[str]) -> None:
+        await asyncio.to_thread(self._delete, hashes)
 
-    def delete(self, sha256: str) -> None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            self._path(sha256).unlink()
+    def _delete(self, hashes: Sequence[str]) -> None:
+        for sha256 in hashes:
+            try:
+                self._path(sha256).unlink(missing_ok=True)
+            except OSError as exc:
+                raise cannot_delete(_said(exc)) from exc
 
     def names(self) -> list[str]:
         """The SHA-256 of all there is, in no order."""
         return [file.name for file in self._root.glob("??/??/*") if not file.name.startswith(".")]
-
-    def path(self, sha256: str) -> Path | None:
-        return self._path(sha256)
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256[2:4] / sha256
@@ -127,13 +151,21 @@ def _discard(file: Path) -> None:
         file.unlink()
 
 
-def _failed(exc: OSError) -> StorageFailed:
+def _said(exc: OSError) -> str:
+    return exc.strerror or str(exc)
+
+
+def cannot_write(reason: str) -> StorageFailed:
     return StorageFailed(
-        f"The gateway can't write pictures right now ({exc.strerror or exc}), so nothing was bought.",
+        f"The gateway can't write pictures right now ({reason}), so nothing was bought.",
         retry_after_s=30,
         charged="no",
     )
 
 
-def _unreadable(exc: OSError) -> StorageFailed:
-    return StorageFailed(f"The gateway can't read pictures right now ({exc.strerror or exc}).", retry_after_s=30)
+def cannot_read(reason: str) -> StorageFailed:
+    return StorageFailed(f"The gateway can't read pictures right now ({reason}).", retry_after_s=30)
+
+
+def cannot_delete(reason: str) -> StorageFailed:
+    return StorageFailed(f"The gateway can't delete pictures right now ({reason}).", retry_after_s=30)

@@ -273,6 +273,7 @@ blobs = sa.Table(
     _text("sha256", primary_key=True),
     _big("size_bytes"),
     _ms("dead_since_ms", index=True),
+    _ms("deleting_since_ms"),
 )
 
 images = sa.Table(

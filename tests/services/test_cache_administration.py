@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from gateway.errors import StorageFailed
 from gateway.services import cache_administration
 from gateway.services.answers import AnswerCache
 from gateway.services.cache_administration import CacheAdministration
 from gateway.storage import tables, usage_log
 from gateway.storage.database import Database, now_ms
 from gateway.storage.generations import Intent
+from gateway.storage.image_index import CLAIMED_FOR_MS
 from gateway.storage.images import LocalImageStore
 from gateway.storage.response_cache import MemoryAnswers, PurgeFilter
 from tests.support.ledger import Books, flight, stored_image, usage_row
@@ -122,7 +124,7 @@ async def test_old_pictures_go_in_batches_with_their_entries_or_without(world: W
 
 
 async def test_bytes_go_an_hour_after_the_last_picture_of_them(world: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cache_administration, "_BATCH", 1)
+    monkeypatch.setattr(cache_administration, "_DELETED_AT_ONCE", 1)
     shared, own, also = "aa" * 32, "bb" * 32, "cc" * 32
     await world.publish("a", shared)
     await world.publish("b", shared)
@@ -136,6 +138,23 @@ async def test_bytes_go_an_hour_after_the_last_picture_of_them(world: World, mon
     await world.retain()
     there = [await world.images.contains(sha256) for sha256 in (shared, own, also)]
     assert there == [True, False, False]
+
+
+async def test_bytes_that_could_not_be_deleted_are_deleted_later(world: World, tmp_path: Path):
+    sha256 = "aa" * 32
+    await world.publish("a", sha256)
+    await world.cache.purge(PurgeFilter(), actor="admin", detail={})
+    await world.age(tables.blobs, "dead_since_ms", HOUR_MS + 1000)
+    (tmp_path / "images").rename(tmp_path / "aside")
+    (tmp_path / "images").write_text("no folder")
+    with pytest.raises(StorageFailed):
+        await world.retain()
+    (tmp_path / "images").unlink()
+    (tmp_path / "aside").rename(tmp_path / "images")
+    await world.age(tables.blobs, "deleting_since_ms", CLAIMED_FOR_MS + 1000)
+    await world.retain()
+    assert not await world.images.contains(sha256)
+    assert await world.books.rows(tables.blobs) == []
 
 
 async def test_old_requests_and_prompts_are_forgotten_and_what_was_spent_is_not(world: World):

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from gateway.domain.answer import StoredImage
+from gateway.errors import StorageFailed
 from gateway.storage import image_index, tables
 from gateway.storage.database import Database
-from gateway.storage.image_index import DEAD_FOR_MS, Removal
+from gateway.storage.image_index import CLAIMED_FOR_MS, DEAD_FOR_MS, Claim, Removal
 from tests.support.ledger import Books, stored_image
 
 NOW_MS = 10_000_000_000
+LATER_MS = NOW_MS + DEAD_FOR_MS + 1
 
 
 class Index:
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.deleted: list[str] = []
 
     async def add(self, generation_id: str, *images: StoredImage, now_ms: int = NOW_MS) -> None:
         await self.database.write(lambda conn: image_index.add(conn, generation_id, images, now_ms=now_ms))
@@ -30,10 +30,11 @@ class Index:
             lambda conn: image_index.remove_generations(conn, generation_ids, now_ms=now_ms)
         )
 
-    async def sweep(self, now_ms: int, **options: Any) -> int:
-        return await self.database.write(
-            lambda conn: image_index.sweep(conn, self.deleted.append, now_ms=now_ms, **options)
-        )
+    async def claim(self, now_ms: int, limit: int = 100) -> Claim:
+        return await self.database.write(lambda conn: image_index.claim_dead(conn, now_ms=now_ms, limit=limit))
+
+    async def forget(self, claim: Claim) -> None:
+        await self.database.write(lambda conn: image_index.forget(conn, claim))
 
     async def dead(self) -> dict[str, int | None]:
         return {row["sha256"]: row["dead_since_ms"] for row in await Books(self.database).rows(tables.blobs)}
@@ -76,31 +77,66 @@ async def test_dead_bytes_are_deleted_after_an_hour_and_not_before(index: Index)
     await index.add("gen_1", stored_image("a"))
     await index.add("gen_2", stored_image("alive"))
     await index.remove("gen_1")
-    assert await index.sweep(NOW_MS + DEAD_FOR_MS) == 0
-    assert await index.sweep(NOW_MS + DEAD_FOR_MS + 1) == 1
-    assert (index.deleted, await index.dead()) == (["a"], {"alive": None})
+    assert (await index.claim(NOW_MS + DEAD_FOR_MS)).hashes == []
+    claim = await index.claim(LATER_MS)
+    assert claim.hashes == ["a"]
+    assert await index.dead() == {"a": NOW_MS, "alive": None}
+    await index.forget(claim)
+    assert await index.dead() == {"alive": None}
 
 
 async def test_bytes_published_again_are_alive(index: Index):
     await index.add("gen_1", stored_image("a"))
     await index.remove("gen_1")
     await index.add("gen_2", stored_image("a"))
-    assert await index.sweep(NOW_MS + 10 * DEAD_FOR_MS) == 0
-    assert index.deleted == []
+    assert (await index.claim(NOW_MS + 10 * DEAD_FOR_MS)).hashes == []
 
 
-async def test_a_sweep_goes_in_batches_and_keeps_what_it_could_not_delete(index: Index):
+async def test_bytes_are_claimed_in_batches_and_by_one_at_a_time(index: Index):
     await index.add("gen_1", *(stored_image(f"sha-{i}") for i in range(5)))
     await index.remove("gen_1")
-    later = NOW_MS + DEAD_FOR_MS + 1
-    assert [await index.sweep(later, limit=2) for _ in range(2)] == [2, 2]
+    claims = [await index.claim(LATER_MS, limit=2) for _ in range(4)]
+    assert [len(claim.hashes) for claim in claims] == [2, 2, 1, 0]
+    assert len({sha256 for claim in claims for sha256 in claim.hashes}) == 5
 
-    def refuse(_sha256: str) -> None:
-        raise RuntimeError("the disk says no")
 
-    with pytest.raises(RuntimeError):
-        await index.database.write(lambda conn: image_index.sweep(conn, refuse, now_ms=later))
-    assert len(await index.dead()) == 1
+async def test_bytes_that_are_being_deleted_are_not_revived_until_they_are_forgotten(index: Index):
+    """Else a picture would live whose bytes are about to go."""
+    await index.add("gen_1", stored_image("a"))
+    await index.remove("gen_1")
+    claim = await index.claim(LATER_MS)
+    with pytest.raises(StorageFailed):
+        await index.add("gen_2", stored_image("a"), stored_image("b"), now_ms=LATER_MS + 1)
+    assert await index.dead() == {"a": NOW_MS}
+    await index.forget(claim)
+    await index.add("gen_2", stored_image("a"), stored_image("b"), now_ms=LATER_MS + 1)
+    assert await index.dead() == {"a": None, "b": None}
+
+
+async def test_a_claim_that_came_to_nothing_is_void_after_a_minute(index: Index):
+    await index.add("gen_1", stored_image("a"), stored_image("b"))
+    await index.remove("gen_1")
+    claim = await index.claim(LATER_MS)
+    void_ms = LATER_MS + CLAIMED_FOR_MS + 1
+    await index.add("gen_2", stored_image("a"), now_ms=void_ms)
+    again = await index.claim(void_ms)
+    assert again.hashes == ["b"]
+    await index.forget(claim)
+    assert await index.dead() == {"a": None, "b": NOW_MS}
+
+
+async def test_of_a_claim_and_a_publication_at_one_moment_only_one_has_the_bytes(index: Index):
+    for number in range(20):
+        sha = f"sha-{number}"
+        await index.add(f"old-{number}", stored_image(sha))
+        await index.remove(f"old-{number}")
+        claimed, published = await asyncio.gather(
+            index.claim(LATER_MS),
+            index.add(f"new-{number}", stored_image(sha), now_ms=LATER_MS),
+            return_exceptions=True,
+        )
+        assert isinstance(claimed, Claim)
+        assert (claimed.hashes == [sha]) == isinstance(published, StorageFailed)
 
 
 async def test_old_pictures_are_removed_in_batches_though_no_entry_shows_them(index: Index):

@@ -1,76 +1,145 @@
-"""Bytes of pictures in local files."""
+"""Bytes of pictures in local files and in a bucket: one contract for both."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from uuid import uuid4
 
+import obstore
 import pytest
+from obstore.store import S3Store
 
 from gateway.errors import StorageFailed
-from gateway.storage.images import LocalImageStore
+from gateway.storage.images import PIECE_BYTES, ImageStore, LocalImageStore
+from gateway.storage.images_s3 import S3ImageStore
+from gateway.storage.s3_bucket import open_bucket
+from tests.support.ports import free_port
+from tests.support.s3 import BUCKET, S3Server
 
 DATA = b"picture" * 1000
 SHA = hashlib.sha256(DATA).hexdigest()
+LARGE = bytes(range(256)) * 10_000
+LARGE_SHA = hashlib.sha256(LARGE).hexdigest()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> LocalImageStore:
-    return LocalImageStore(tmp_path / "images")
+class Local:
+    """A folder; `broken` is a store whose folder is a file: out of order for every user, root too."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.store: ImageStore = LocalImageStore(root / "images")
+        (root / "in-the-way").write_bytes(b"no folder")
+        self.broken: ImageStore = LocalImageStore(root / "in-the-way")
+
+    async def names(self) -> list[str]:
+        return sorted(path.name for path in (self._root / "images").rglob("*") if path.is_file())
 
 
-def files(tmp_path: Path) -> list[str]:
-    return sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+class Bucket:
+    """A prefix of a bucket; `broken` is a store whose server does not listen."""
+
+    def __init__(self, server: S3Server) -> None:
+        self._bucket = bucket(server.url, prefix=f"/a test/{uuid4().hex}/")
+        self.store: ImageStore = S3ImageStore(self._bucket, place="the bucket")
+        self.broken: ImageStore = S3ImageStore(bucket(f"http://127.0.0.1:{free_port()}"), place="nowhere")
+
+    async def names(self) -> list[str]:
+        """But for what `check` leaves behind: one object, for good."""
+        found = [object_["path"] async for page in obstore.list(self._bucket) for object_ in page]
+        return sorted(path.rpartition("/")[2] for path in found if path != ".darkroom")
 
 
-async def test_what_was_put_is_got_until_it_is_deleted(store: LocalImageStore, tmp_path: Path):
+def bucket(url: str, prefix: str = "") -> S3Store:
+    credentials = ("key", "secret")
+    return open_bucket(BUCKET, prefix=prefix, endpoint_url=url, region="us-east-1", credentials=credentials)
+
+
+@pytest.fixture(params=["local", "s3"])
+def twin(request: pytest.FixtureRequest, tmp_path: Path) -> Local | Bucket:
+    return Local(tmp_path) if request.param == "local" else Bucket(request.getfixturevalue("s3"))
+
+
+async def read(store: ImageStore, sha256: str, start: int, stop: int) -> list[bytes] | None:
+    pieces = await store.open(sha256, start, stop)
+    return None if pieces is None else [piece async for piece in pieces]
+
+
+async def test_what_was_put_is_got_until_it_is_deleted(twin: Local | Bucket):
+    store = twin.store
     assert await store.get(SHA) is None
     assert not await store.contains(SHA)
     await store.put(SHA, DATA)
+    await store.put(LARGE_SHA, LARGE)
     assert await store.get(SHA) == DATA
     assert await store.contains(SHA)
-    path = store.path(SHA)
-    assert path is not None
-    assert path.read_bytes() == DATA
-    store.delete(SHA)
-    store.delete(SHA)
+    for _ in range(2):
+        await store.delete([SHA, LARGE_SHA])
     assert await store.get(SHA) is None
-    assert files(tmp_path) == []
+    assert await twin.names() == []
 
 
-async def test_the_same_bytes_put_many_times_at_once_are_one_file(store: LocalImageStore, tmp_path: Path):
-    await asyncio.gather(*(store.put(SHA, DATA) for _ in range(20)))
-    assert files(tmp_path) == [SHA]
-    assert await store.get(SHA) == DATA
+async def test_a_part_is_read_in_pieces(twin: Local | Bucket):
+    await twin.store.put(LARGE_SHA, LARGE)
+    pieces = await read(twin.store, LARGE_SHA, 0, len(LARGE))
+    assert pieces is not None
+    assert b"".join(pieces) == LARGE
+    assert 2 < len(pieces) <= 1 + len(LARGE) // (PIECE_BYTES // 2)
+    assert await read(twin.store, LARGE_SHA, 256, 260) == [b"\x00\x01\x02\x03"]
+    assert await read(twin.store, LARGE_SHA, len(LARGE) - 1, len(LARGE)) == [b"\xff"]
+    assert await read(twin.store, SHA, 0, 1) is None
 
 
-async def test_nobody_ever_sees_half_a_picture(store: LocalImageStore):
-    large = b"x" * 4_000_000
-    name = hashlib.sha256(large).hexdigest()
-    put = asyncio.create_task(store.put(name, large))
+async def test_the_same_bytes_put_many_times_at_once_are_there_once(twin: Local | Bucket):
+    await asyncio.gather(*(twin.store.put(SHA, DATA) for _ in range(20)))
+    assert await twin.names() == [SHA]
+    assert await twin.store.get(SHA) == DATA
+
+
+async def test_nobody_ever_sees_half_a_picture(twin: Local | Bucket):
+    put = asyncio.create_task(twin.store.put(LARGE_SHA, LARGE))
     seen = set()
     while not put.done():
-        found = await store.get(name)
+        found = await twin.store.get(LARGE_SHA)
         seen.add(None if found is None else len(found))
     await put
-    assert seen <= {None, len(large)}
+    assert seen <= {None, len(LARGE)}
 
 
-async def test_a_check_leaves_nothing_behind(store: LocalImageStore, tmp_path: Path):
-    await store.check()
-    assert files(tmp_path) == []
+async def test_a_check_leaves_no_picture_behind(twin: Local | Bucket):
+    await twin.store.check()
+    await twin.store.check()
+    assert await twin.names() == []
 
 
-@pytest.mark.parametrize("blocked", ["images", "images/" + SHA[:2]])
-async def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, store: LocalImageStore, blocked: str):
-    """A file where a folder should be: refused to every user, root too."""
-    (tmp_path / blocked).parent.mkdir(exist_ok=True)
-    (tmp_path / blocked).write_bytes(b"in the way")
+async def test_pictures_are_fetched_from_the_gateway_unless_it_is_said_otherwise(twin: Local | Bucket):
+    await twin.store.put(SHA, DATA)
+    assert await twin.store.address(SHA, "GET") is None
+
+
+CALLS: dict[str, Callable[[ImageStore], Awaitable[object]]] = {
+    "check": lambda store: store.check(),
+    "put": lambda store: store.put(SHA, DATA),
+    "get": lambda store: store.get(SHA),
+    "contains": lambda store: store.contains(SHA),
+    "open": lambda store: store.open(SHA, 0, 1),
+    "delete": lambda store: store.delete([SHA]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_store_that_is_gone_says_so(twin: Local | Bucket, call: str):
+    with pytest.raises(StorageFailed) as refused:
+        await CALLS[call](twin.broken)
+    verb = {"check": "write", "put": "write", "delete": "delete"}.get(call, "read")
+    assert refused.value.message.startswith(f"The gateway can't {verb} pictures right now (")
+    assert (refused.value.charged, refused.value.retry_after_s) == ("no" if verb == "write" else None, 30)
+
+
+async def test_a_local_folder_that_is_in_order_except_for_one_place_says_so_there(tmp_path: Path):
+    (tmp_path / SHA[:2]).write_bytes(b"in the way")
     with pytest.raises(StorageFailed, match="can't write pictures"):
-        await store.put(SHA, DATA)
-    if blocked == "images":
-        with pytest.raises(StorageFailed) as refused:
-            await store.check()
-        assert (refused.value.charged, refused.value.retry_after_s) == ("no", 30)
-    assert files(tmp_path) == [Path(blocked).name]
+        await LocalImageStore(tmp_path).put(SHA, DATA)
+    assert [path.name for path in tmp_path.iterdir()] == [SHA[:2]]

@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("dead_since_ms", sa.BigInteger(), nullable=True),
+        sa.Column("deleting_since_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_blobs")),
     )
     op.create_index(op.f("ix_blobs_dead_since_ms"), "blobs", ["dead_since_ms"], unique=False)
