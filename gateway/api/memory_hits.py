@@ -8,16 +8,22 @@ from gateway.api.answer_headers import Header, call_headers, delivery_headers
 from gateway.errors import DarkroomError
 from gateway.resources import Call, Delivery, Head, Resources
 
+_MOST_BYTES = 16_384
 _KNOWN_HEADS = 1024
 _KNOWN_HEAD_BYTES = 2048
 
 
 class MemoryHits:
-    """`heads`: what heads of requests mean, by their bytes up to the blank line; only of such as may be hits."""
+    """`heads`: what heads of requests mean, by their bytes up to the blank line; only of such as may be hits.
+
+    `most_bytes`: larger bodies, and those that do not say how large they are, are the application's.
+    """
 
     def __init__(self, resources: Resources, *, cors: bool) -> None:
         """`cors`: calls from web pages are the application's, which adds the headers that browsers want."""
         self.heads: dict[bytes, Head] = {}
+        self.most_bytes = min(_MOST_BYTES, resources.settings.server.max_body_bytes)
+        self.left = resources.generator.left
         self._resources = resources
         self._cors = cors
         self._common: tuple[Sequence[Header], bytes] = ((), b"")
