@@ -44,7 +44,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(next(self._requests))
 
 
-def _request(body: str, key: str) -> bytes:
+def request_bytes(body: str, key: str) -> bytes:
     head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
 
@@ -74,7 +74,7 @@ async def _load(port: int, requests: list[bytes], connections: int, seconds: flo
 
 def main() -> None:
     port, bodies, key, connections, seconds = sys.argv[1:]
-    requests = [_request(body, key) for body in Path(bodies).read_text(encoding="utf-8").splitlines()]
+    requests = [request_bytes(body, key) for body in Path(bodies).read_text(encoding="utf-8").splitlines()]
     print(json.dumps(uvloop.run(_load(int(port), requests, int(connections), float(seconds)))))
 
 
