@@ -1,7 +1,7 @@
 """Thousands of calls open at once, in a process of their own: one connection a call, held until it is answered.
 
-`python -m benchmarks.crowd PORT BODIES KEY` makes one call of each line of BODIES, and says when all are sent; then, when
-all are answered, what came of them. Times are of the machine's monotonic clock, in seconds.
+`python -m benchmarks.crowd PORT BODIES KEY` makes one call of each line of BODIES, and says when all are sent; then,
+when all are answered, what came of them. Times are of the machine's monotonic clock, in seconds.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.calls import bodies
@@ -35,7 +36,7 @@ def measure(bench: Bench) -> Found:
             f"Memory of an open purchase ({calls:,} open)",
             (points[-1][1] - points[0][1]) * 1024 / calls,
             "KiB",
-            each=[(after - before) * 1024 / (calls // STEPS) for (_, before), (_, after) in _pairs(points)],
+            each=[(after - before) * 1024 / (calls // STEPS) for (_, before), (_, after) in pairwise(points)],
             reach=48,
             aim=44,
             ours=f"{points[0][1]:.0f} MiB with none open, {points[-1][1]:.0f} MiB with all",
@@ -113,7 +114,3 @@ def _timed(folder: Path, calls: int, provider_s: int, *, reach: float | None = N
         ours=f"{taken_s:.1f} s; {answers.answered:,} answered of {bought:,} bought, at most {most:,} at the provider",
         yardstick=f"{provider_s} s",
     )
-
-
-def _pairs(points: list[tuple[float, float]]) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    return list(zip(points, points[1:], strict=False))
