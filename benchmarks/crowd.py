@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from benchmarks.own_client import request_bytes
+from benchmarks.own_client import is_whole, request_bytes
 
 _DIALLED_AT_ONCE = 64
 _LONGEST_S = 600
@@ -73,8 +73,7 @@ class _Call(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head, blank, body = self._buffer.partition(b"\r\n\r\n")
-        if blank and len(body) >= int(head.lower().partition(b"\r\ncontent-length:")[2].split()[0]):
+        if is_whole(self._buffer):
             self._done.set_result(self._buffer)
 
     def connection_lost(self, exc: Exception | None) -> None:
