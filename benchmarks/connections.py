@@ -1,7 +1,7 @@
 """Hits at 256 connections: the slowest in a hundred beside the bare app's; and hits from 1 connection to 512.
 
 Every connection sends its next call when its last is answered, so latency at 256 is mostly the others' turns. Load
-comes from the own client, which counts once every connection has had an answer: how fast new connections are accepted
+comes from the own client, which begins once every connection has had an answer: how fast new connections are accepted
 is not what is measured here. The plots show throughput against the number of connections, and how the latencies at
 256 are spread.
 """

@@ -35,7 +35,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What one run came to. `bins`: calls by latency, in steps of a logarithmic scale (`bin_start_us`); the own client's."""
+    """What one run came to. `bins`, of the own client: calls by latency, in logarithmic steps (`bin_start_us`)."""
 
     requests: int
     duration_us: int
@@ -62,7 +62,7 @@ def has_wrk() -> bool:
 class Generator:
     """Makes load of the requests in `bodies` (a file, one a line), in turn.
 
-    `warm_start`: counts once every connection has had an answer, which wrk can't.
+    `warm_start`: begins once every connection has had an answer, which wrk can't.
     """
 
     folder: Path

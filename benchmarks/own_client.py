@@ -1,7 +1,7 @@
 """A load generator with a warm start. `python -m benchmarks.own_client PORT BODIES KEY CONNECTIONS SECONDS`.
 
-It counts from the moment when every connection has had its first answer: uvloop takes in one new connection a turn of
-its loop, so that with hundreds of them, busy from the start, the last wait for seconds before they are even accepted.
+Every connection has had one answer before all begin at once: uvloop takes in one new connection a turn of its loop,
+so that among hundreds that are busy from the start, the last wait for seconds before they are even accepted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import uvloop
 
 from benchmarks.load import BINS_PER_DECADE, PATH, Load
 
-
-_WARM_WITHIN_S = 30.0
 _OK = b"HTTP/1.1 200"
 _LENGTH = b"ontent-length: "
 _LENGTH_TITLED = b"ontent-Length: "
@@ -31,30 +29,24 @@ _LENGTH_TITLED = b"ontent-Length: "
 class _Run:
     """What its connections share. Latencies in microseconds go to `taken`."""
 
-    def __init__(self, requests: list[bytes], connections: int) -> None:
+    def __init__(self, requests: list[bytes]) -> None:
         self.turns = itertools.cycle(requests)
         self.taken: list[int] = []
         self.errors = 0
-        self.warm = asyncio.Event()
-        self._cold = connections
-
-    def first_answer(self) -> None:
-        self._cold -= 1
-        if not self._cold:
-            self.warm.set()
+        self.begun = False
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request when the answer to the last is whole."""
+    """Sends one request, and, once the run has begun, the next when the answer to the last is whole."""
 
     def __init__(self, run: _Run) -> None:
         self._run = run
         self._buffer = b""
-        self._answered = False
+        self.warm = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass
-        self._send()
+        self.send()
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -62,17 +54,17 @@ class _Connection(asyncio.Protocol):
         if not is_whole(data):
             self._buffer = data
             return
+        self._buffer = b""
         run = self._run
-        run.taken.append((time.perf_counter_ns() - self._sent_ns) // 1000)
         if not data.startswith(_OK):
             run.errors += 1
-        self._buffer = b""
-        if not self._answered:
-            self._answered = True
-            run.first_answer()
-        self._send()
+        if run.begun:
+            run.taken.append((time.perf_counter_ns() - self._sent_ns) // 1000)
+            self.send()
+        else:
+            self.warm.set()
 
-    def _send(self) -> None:
+    def send(self) -> None:
         self._sent_ns = time.perf_counter_ns()
         self._transport.write(next(self._run.turns))
 
@@ -96,16 +88,19 @@ def request_bytes(body: str, key: str) -> bytes:
 
 async def _load(port: int, requests: list[bytes], connections: int, seconds: float) -> Load:
     loop = asyncio.get_running_loop()
-    run = _Run(requests, connections)
-    made = [await loop.create_connection(lambda: _Connection(run), "127.0.0.1", port) for _ in range(connections)]
-    await asyncio.wait_for(run.warm.wait(), _WARM_WITHIN_S)
-    started, taken = time.perf_counter_ns(), list[int]()
-    run.taken = taken
+    run, made = _Run(requests), list[tuple[asyncio.Transport, _Connection]]()
+    for _ in range(connections):
+        made.append(await loop.create_connection(lambda: _Connection(run), "127.0.0.1", port))
+        await made[-1][1].warm.wait()
+    run.begun = True
+    started = time.perf_counter_ns()
+    for _, connection in made:
+        connection.send()
     await asyncio.sleep(seconds)
     duration_us = (time.perf_counter_ns() - started) // 1000
     for transport, _ in made:
         transport.abort()
-    taken.sort()
+    taken = sorted(run.taken)
     p50_us, p99_us = (taken[len(taken) * share // 100] for share in (50, 99))
     bins = dict(Counter(str(math.floor(math.log10(us) * BINS_PER_DECADE)) for us in taken))
     return Load(len(taken), duration_us, p50_us, p99_us, run.errors, bins)
