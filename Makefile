@@ -6,6 +6,7 @@ READY := .venv/.ready
 LOCK_FLAGS ?=
 PYTEST_FLAGS ?=
 FUZZ_S ?= 180
+BENCH_FLAGS ?=
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +33,9 @@ check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 	sh scripts/install-node.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser $(PYTEST_FLAGS)
 
-bench: $(READY) ## Measure the gateway on this machine
-	$(BIN)/python -m benchmarks
+bench: $(READY) ## Measure the gateway on this machine; BENCH_FLAGS=--quick for a short run
+	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --require-hashes -r requirements-bench.txt
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 
 fuzz: $(READY) ## Look for input that breaks a parser, FUZZ_S seconds for each
 	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --require-hashes -r requirements-fuzz.txt

@@ -16,7 +16,6 @@ from benchmarks.lean_provider import State
 from tests.support.ports import free_port
 
 ADMIN_KEY = "admin-key-of-the-benchmarks"
-MODEL = "flux-pro"
 _READY_WITHIN_S = 60.0
 _IDLE_LOOK_S = 0.5
 
