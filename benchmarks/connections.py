@@ -46,7 +46,7 @@ def _throughput(runs: dict[int, _Runs]) -> Plot:
         "Hits against connections",
         "Connections",
         "Answers per second",
-        [line("Bare ASGI app, same bytes", 1), line("Darkroom", 0)],
+        [line("Bare ASGI app", 1), line("Darkroom", 0)],
         x_log=True,
         x_ticks=STEPS,
     )
@@ -55,11 +55,11 @@ def _throughput(runs: dict[int, _Runs]) -> Plot:
 def _spread(ours: Sequence[Load], bare: Sequence[Load]) -> Plot:
     return Plot(
         "latencies",
-        f"Latency of hits at {MANY} connections",
+        f"Latency at {MANY} connections",
         "Latency, ms",
         "Share of answers, %",
         [
-            Series("Bare ASGI app, same bytes", _histogram(bare), ours=False),
+            Series("Bare ASGI app", _histogram(bare), ours=False),
             Series("Darkroom", _histogram(ours)),
         ],
         x_log=True,

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.rows import Plot, Series
 
@@ -48,19 +48,17 @@ def _fill(axes: Axes, plot: Plot) -> None:
     axes.set_axisbelow(True)
     if plot.x_log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
     if plot.x_ticks:
         axes.set_xticks(list(plot.x_ticks))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_plain))
     for series in plot.series:
         (_bars if plot.bars else _line)(axes, series)
     axes.set_ylim(bottom=0)
     if len(plot.series) > 1:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9.5)
 
 
 def _line(axes: Axes, series: Series) -> None:

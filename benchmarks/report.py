@@ -45,7 +45,7 @@ def markdown(rows: Sequence[Row], plots: Sequence[Plot], notes: Sequence[str], *
     lines = ["# What the gateway costs", "", "Measured by `make bench`.", *notes, ""]
     lines.append(_HEAD.format(each="run" if runs > 1 else "round"))
     lines += [_line(row) for row in rows]
-    lines += ["", *(f"![{plot.title}]({plot.name}.svg)" for plot in plots), ""]
+    lines += [part for plot in plots for part in ("", f"![{plot.title}]({plot.name}.svg)")] + [""]
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
     return "\n".join([*lines, facts, ""])
 
