@@ -1,7 +1,8 @@
 """Measure what the gateway costs and write the table and the plots: `make bench`, about ten minutes.
 
 `python -m benchmarks [NAME ...] [--quick] [--runs N] [--list]`. Names are those of the modules that measure; without
-any, all are. `--runs 3` does everything three times, and the table shows the figures of the three runs.
+any, all are. `--runs 3` does everything three times, and the table shows the figures of the three runs. `results/` gets
+what a whole run finds; a part of it, or a short run, goes to `results/part/`, which is not committed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmarks import connections, entries, hits, joiners, open_purchases, purc
 from benchmarks.load import HINT, has_wrk
 from benchmarks.rows import Bench, Found, Plot
 
+_RESULTS = Path(__file__).parent / "results"
 _OPEN_FILES = 16_384
 """5,000 calls are 5,000 connections of clients, as many to the provider, and again to fetch the pictures."""
 _NOTES = (
@@ -40,15 +42,15 @@ def main() -> None:
     _raise_open_files()
     draw, started = _drawing(), time.monotonic()
     runs = [_run(names, quick=asked.quick) for _ in range(asked.runs)]
-    rows, plots = [[row for found in run for row in found.rows] for run in runs], runs[-1]
-    drawn = [plot for found in plots for plot in found.plots]
-    notes = [
-        *_NOTES,
-        f"Load: {'wrk' if has_wrk() else HINT}, and clients of our own. {_scope(names, quick=asked.quick)}",
-    ]
-    text = report.write(rows[0] if asked.runs == 1 else report.of_runs(rows), drawn, notes, runs=asked.runs)
-    draw(drawn, report.RESULTS)
-    print(f"\n{text}\n{time.monotonic() - started:.0f} s; written to {os.path.relpath(report.RESULTS)}/latest.md")
+    tables = [[row for found in run for row in found.rows] for run in runs]
+    plots = [plot for found in runs[-1] for plot in found.plots]
+    whole = set(names) == set(_GROUPS) and not asked.quick
+    notes = [*_NOTES, _load_note(), *([] if whole else [_part_note(names, quick=asked.quick)])]
+    folder = _RESULTS if whole else _RESULTS / "part"
+    rows = tables[0] if asked.runs == 1 else report.of_runs(tables)
+    text = report.write(folder, rows, plots, notes, runs=asked.runs)
+    draw(plots, folder)
+    print(f"\n{text}\n{time.monotonic() - started:.0f} s; written to {os.path.relpath(folder)}/latest.md")
 
 
 def _arguments() -> argparse.Namespace:
@@ -74,9 +76,12 @@ def _run(names: Sequence[str], *, quick: bool) -> list[Found]:
     return found
 
 
-def _scope(names: Sequence[str], *, quick: bool) -> str:
-    measured = "All rows." if len(names) == len(_GROUPS) else f"Only {', '.join(names)}."
-    return f"{measured} A short run: smaller counts." if quick else measured
+def _load_note() -> str:
+    return f"Load: {'wrk' if has_wrk() else HINT}, and clients of our own."
+
+
+def _part_note(names: Sequence[str], *, quick: bool) -> str:
+    return f"Not the whole: {', '.join(names)}{', with smaller counts' if quick else ''}."
 
 
 def _raise_open_files() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self, cast
@@ -93,11 +94,11 @@ async def _open(port: int, requests: list[bytes]) -> Answers:
         made.append(transport)
         return done
 
-    started_s = loop.time()
+    started_s = time.monotonic()
     waiting = await asyncio.gather(*map(dial, requests))
     print("sent", flush=True)
     found = await asyncio.gather(*waiting)
-    last_s = loop.time()
+    last_s = time.monotonic()
     for transport in made:
         transport.close()
     refused = [answer for answer in found if not answer.startswith(b"HTTP/1.1 200")]

@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -52,7 +53,6 @@ class State:
     calls: int = 0
     open: int = 0
     most_open: int = 0
-    fetches: int = 0
     last_answer_s: float = 0.0
 
 
@@ -81,7 +81,7 @@ class Provider:
 
     def answered(self) -> None:
         self.state.open -= 1
-        self.state.last_answer_s = asyncio.get_running_loop().time()
+        self.state.last_answer_s = time.monotonic()
 
     def release(self) -> None:
         held, self.held = self.held, []
@@ -121,7 +121,6 @@ class _Connection(asyncio.Protocol):
             body = json.loads(self._body)
             provider.accept(lambda: self._answer(body))
         elif url.startswith("/files/"):
-            provider.state.fetches += 1
             self._send(with_comment(provider.picture, url.encode()), "image/jpeg")
         elif url == "/_release":
             provider.release()

@@ -15,18 +15,17 @@ from pathlib import Path
 from benchmarks.rows import Plot, Row
 from gateway import __version__
 
-RESULTS = Path(__file__).parent / "results"
 _SHOWN = ("uvicorn", "uvloop", "httptools", "msgspec", "fastapi", "jsonschema-rs", "sqlalchemy", "aiohttp")
 _HEAD = "| | figure | of each {each} | reach | aim | | ours | yardstick |\n|---|---|---|---|---|---|---|---|"
 
 
 def of_runs(runs: Sequence[Sequence[Row]]) -> list[Row]:
-    """Rows of several runs as one: the median figure, and the figure of each run. The rest is the last run's."""
-    return [
-        replace(same[-1], figure=statistics.median(figures), each=figures)
-        for same in zip(*runs, strict=True)
-        for figures in [[row.figure for row in same]]
-    ]
+    """Rows of several runs as one table: the median figure, and the figure of each run. The rest is the last run's."""
+    return [_of_runs([row.figure for row in same], same[-1]) for same in zip(*runs, strict=True)]
+
+
+def _of_runs(figures: Sequence[float], last: Row) -> Row:
+    return replace(last, figure=statistics.median(figures), each=figures)
 
 
 def machine() -> dict[str, str]:
@@ -50,17 +49,14 @@ def markdown(rows: Sequence[Row], plots: Sequence[Plot], notes: Sequence[str], *
     return "\n".join([*lines, facts, ""])
 
 
-def write(rows: Sequence[Row], plots: Sequence[Plot], notes: Sequence[str], *, runs: int) -> str:
-    """Write `results/latest.md` and `.json`; returns the former."""
+def write(folder: Path, rows: Sequence[Row], plots: Sequence[Plot], notes: Sequence[str], *, runs: int) -> str:
+    """Write `latest.md` and `latest.json` into the folder; returns the former."""
     text = markdown(rows, plots, notes, runs=runs)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.md").write_text(text, encoding="utf-8")
-    found = {
-        "machine": machine(),
-        "notes": list(notes),
-        "rows": [asdict(row) | {"verdict": row.verdict} for row in rows],
-    }
-    (RESULTS / "latest.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    (folder / "latest.md").write_text(text, encoding="utf-8")
+    shown = [asdict(row) | {"verdict": row.verdict} for row in rows]
+    found = {"machine": machine(), "notes": list(notes), "rows": shown}
+    (folder / "latest.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     return text
 
 
