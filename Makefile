@@ -33,7 +33,7 @@ check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 	sh scripts/install-node.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser $(PYTEST_FLAGS)
 
-bench: $(READY) ## Measure the gateway on this machine (10 minutes); BENCH_FLAGS=--quick is shorter
+bench: $(READY) ## Measure the gateway on this machine (12 minutes); BENCH_FLAGS=--quick is shorter
 	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --require-hashes -r requirements-bench.txt
 	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 

@@ -1,4 +1,4 @@
-"""Measure what the gateway costs and write the table and the plots: `make bench`, about ten minutes.
+"""Measure what the gateway costs and write the table and the plots: `make bench`, ten to twelve minutes.
 
 `python -m benchmarks [NAME ...] [--quick] [--runs N] [--list]`. Names are those of the modules that measure; without
 any, all are. `--runs 3` does everything three times, and the table shows the figures of the three runs. `results/` gets

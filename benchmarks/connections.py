@@ -22,10 +22,10 @@ _Runs = tuple[list[Load], list[Load]]
 
 
 def measure(bench: Bench) -> Found:
-    rounds, seconds = (1, 2) if bench.quick else (3, 2)
+    rounds, seconds = (1, 2) if bench.quick else (2, 2)
     with hot_servers(bench.subfolder("connections"), warm_start=True) as hot:
         runs = {
-            step: alternate(hot, connections=step, seconds=seconds, rounds=rounds + 2 if step == MANY else rounds)
+            step: alternate(hot, connections=step, seconds=seconds, rounds=rounds + 3 if step == MANY else rounds)
             for step in STEPS
         }
     return Found([_slowest(*runs[MANY])], [_throughput(runs), _spread(*runs[MANY])])

@@ -24,7 +24,7 @@ from benchmarks.servers import ADMIN_KEY, Gateway, ProviderServer
 FEW = 10_000
 USERS = 200
 ROUNDS = 7
-ASKED = 15
+ASKED = 7
 _PRICE = 65_000
 _GENERATIONS = 1000
 
