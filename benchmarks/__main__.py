@@ -56,7 +56,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures what the gateway costs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; see --list")
-    parser.add_argument("--quick", action="store_true", help="smaller counts, in about three minutes")
+    parser.add_argument("--quick", action="store_true", help="smaller counts, in about four minutes")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="do everything N times")
     parser.add_argument("--list", action="store_true", help="show the names")
     asked = parser.parse_args()
