@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gateway.api.answer_headers import Header, call_headers, delivery_headers
+from gateway.api.answer_headers import Header, call_headers, constant_headers, delivery_headers
 from gateway.errors import DarkroomError
 from gateway.resources import Call, Delivery, Head, Resources
 
@@ -58,9 +58,15 @@ class MemoryHits:
     def _message(self, call: Call, delivery: Delivery, common: Sequence[Header]) -> bytes:
         if self._common[0] is not common:
             self._common = (common, b"HTTP/1.1 200 OK\r\n" + _lines(common))
-        said = _lines(call_headers(call) + delivery_headers(call, delivery))
-        body = delivery.body
-        return b"%b%bcontent-length: %d\r\n\r\n%b" % (self._common[1], said, len(body), body)
+        held, body = delivery.held, delivery.body
+        if held is None or held.body is not body:  # addresses that run out are new in each answer
+            said = _lines(call_headers(call) + delivery_headers(call, delivery))
+            return b"%b%bcontent-length: %d\r\n\r\n%b" % (self._common[1], said, len(body), body)
+        if held.message is None:
+            constant = _lines(constant_headers(delivery))
+            held.message = b"%bcontent-length: %d\r\n\r\n%b" % (constant, len(body), body)
+        said = _lines(call_headers(call))
+        return b"%b%bage: %d\r\n%b" % (self._common[1], said, delivery.age_s or 0, held.message)
 
 
 def _lines(headers: Iterable[Header]) -> bytes:
