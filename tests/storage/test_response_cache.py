@@ -143,6 +143,6 @@ def test_a_body_is_kept_once_and_only_while_its_entry_is_held():
     memory.drop("fp")
     memory.drop("fp")
     memory.set_body(memory.put(entry("other")), b"")
-    assert memory.size_bytes == 900
+    assert memory.size_bytes == 1300
     memory.clear()
     assert (len(memory), memory.size_bytes) == (0, 0)
