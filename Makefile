@@ -6,6 +6,7 @@ READY := .venv/.ready
 LOCK_FLAGS ?=
 PYTEST_FLAGS ?=
 FUZZ_S ?= 180
+BENCH_FLAGS ?=
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +33,9 @@ check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 	sh scripts/install-node.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser $(PYTEST_FLAGS)
 
-bench: $(READY) ## Measure the gateway on this machine
-	$(BIN)/python -m benchmarks
+bench: $(READY) ## Measure the gateway on this machine (12 minutes); BENCH_FLAGS=--quick is shorter
+	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --require-hashes -r requirements-bench.txt
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 
 bench-peers: $(READY) ## Measure nginx, LiteLLM and Portkey on the same work (installs them into .bench)
 	sh scripts/install-peers.sh

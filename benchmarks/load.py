@@ -1,4 +1,4 @@
-"""One load on one address: wrk where it is installed, else a client of our own, slower but good for ratios."""
+"""One load on one address: wrk, or a client of our own where wrk is not installed or can't do what is asked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 PATH = "/v1/images/generations"
-HINT = "wrk is not installed (`apt-get install wrk`); the own client is slower and takes more of the machine"
+BINS_PER_DECADE = 20
+HINT = "wrk is not installed (`apt-get install wrk`); the own client is used instead"
 
 _SCRIPT = """\
 local requests, turn = {}, 0
@@ -34,17 +35,23 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What one run came to."""
+    """What one run came to. `bins`, of the own client: calls by latency, in logarithmic steps (`bin_start_us`)."""
 
     requests: int
     duration_us: int
     p50_us: int
     p99_us: int
     errors: int
+    bins: dict[str, int] = field(default_factory=dict)
 
     @property
     def per_s(self) -> float:
         return self.requests / self.duration_us * 1e6
+
+
+def bin_start_us(number: int) -> float:
+    """The shortest latency of a bin, in microseconds."""
+    return float(10 ** (number / BINS_PER_DECADE))
 
 
 def has_wrk() -> bool:
@@ -53,18 +60,21 @@ def has_wrk() -> bool:
 
 @dataclass(frozen=True)
 class Generator:
-    """Makes load of the requests in `bodies` (a file, one a line), in turn."""
+    """Makes load of the requests in `bodies` (a file, one a line), in turn.
+
+    `warm_start`: begins once every connection has had an answer, which wrk can't.
+    """
 
     folder: Path
     bodies: Path
     key: str
     cores: set[int] | None = None
+    warm_start: bool = False
 
     def run(self, base_url: str, *, connections: int, seconds: float) -> Load:
         """Raises RuntimeError when any call was not answered by a 200."""
-        arguments = (
-            self._wrk(base_url, connections, seconds) if has_wrk() else self._own(base_url, connections, seconds)
-        )
+        make = self._wrk if has_wrk() and not self.warm_start else self._own
+        arguments = make(base_url, connections, seconds)
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
         if self.cores:
             os.sched_setaffinity(process.pid, self.cores)

@@ -1,81 +1,115 @@
-"""A load generator for machines without wrk. `python -m benchmarks.own_client PORT BODIES KEY CONNECTIONS SECONDS`."""
+"""A load generator with a warm start. `python -m benchmarks.own_client PORT BODIES KEY CONNECTIONS SECONDS`.
+
+Every connection has had one answer before all begin at once: uvloop takes in one new connection a turn of its loop,
+so that among hundreds that are busy from the start, the last wait for seconds before they are even accepted.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
+import math
 import sys
 import time
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import uvloop
 
-from benchmarks.load import PATH
+from benchmarks.load import BINS_PER_DECADE, PATH, Load
+
+_OK = b"HTTP/1.1 200"
+_LENGTH = b"ontent-length: "
+_LENGTH_TITLED = b"ontent-Length: "
+
+
+class _Run:
+    """What its connections share. Latencies in microseconds go to `taken`."""
+
+    def __init__(self, requests: list[bytes]) -> None:
+        self.turns = itertools.cycle(requests)
+        self.taken: list[int] = []
+        self.errors = 0
+        self.begun = False
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request when the answer to the last is whole. Latencies in microseconds go to `taken`."""
+    """Sends one request, and, once the run has begun, the next when the answer to the last is whole."""
 
-    def __init__(self, requests: itertools.cycle[bytes], taken: list[int], errors: list[bytes]) -> None:
-        self._requests = requests
-        self._taken = taken
-        self._errors = errors
+    def __init__(self, run: _Run) -> None:
+        self._run = run
         self._buffer = b""
+        self.warm = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass
-        self._send()
+        self.send()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, blank, body = self._buffer.partition(b"\r\n\r\n")
-        if not blank or len(body) < int(head.lower().partition(b"\r\ncontent-length:")[2].split()[0]):
+        if self._buffer:
+            data = self._buffer + data
+        if not is_whole(data):
+            self._buffer = data
             return
-        self._taken.append((time.perf_counter_ns() - self._sent_ns) // 1000)
-        if not head.startswith(b"HTTP/1.1 200"):
-            self._errors.append(head)
         self._buffer = b""
-        self._send()
+        run = self._run
+        if not data.startswith(_OK):
+            run.errors += 1
+        if run.begun:
+            run.taken.append((time.perf_counter_ns() - self._sent_ns) // 1000)
+            self.send()
+        else:
+            self.warm.set()
 
-    def _send(self) -> None:
+    def send(self) -> None:
         self._sent_ns = time.perf_counter_ns()
-        self._transport.write(next(self._requests))
+        self._transport.write(next(self._run.turns))
 
 
-def _request(body: str, key: str) -> bytes:
+def is_whole(answer: bytes) -> bool:
+    """Whether all of an answer is there. Quick: it must not be the client that is measured."""
+    end = answer.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    at = answer.find(_LENGTH, 0, end)
+    if at < 0:
+        at = answer.index(_LENGTH_TITLED, 0, end)
+    at += len(_LENGTH)
+    return len(answer) >= end + 4 + int(answer[at : answer.index(b"\r", at)])
+
+
+def request_bytes(body: str, key: str) -> bytes:
     head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 
-async def _load(port: int, requests: list[bytes], connections: int, seconds: float) -> dict[str, int]:
+async def _load(port: int, requests: list[bytes], connections: int, seconds: float) -> Load:
     loop = asyncio.get_running_loop()
-    turns, taken, errors = itertools.cycle(requests), list[int](), list[bytes]()
+    run, made = _Run(requests), list[tuple[asyncio.Transport, _Connection]]()
+    for _ in range(connections):
+        made.append(await loop.create_connection(lambda: _Connection(run), "127.0.0.1", port))
+        await made[-1][1].warm.wait()
+    run.begun = True
     started = time.perf_counter_ns()
-    made = [
-        await loop.create_connection(lambda: _Connection(turns, taken, errors), "127.0.0.1", port)
-        for _ in range(connections)
-    ]
+    for _, connection in made:
+        connection.send()
     await asyncio.sleep(seconds)
     duration_us = (time.perf_counter_ns() - started) // 1000
     for transport, _ in made:
         transport.abort()
-    taken.sort()
+    taken = sorted(run.taken)
     p50_us, p99_us = (taken[len(taken) * share // 100] for share in (50, 99))
-    return {
-        "requests": len(taken),
-        "duration_us": duration_us,
-        "p50_us": p50_us,
-        "p99_us": p99_us,
-        "errors": len(errors),
-    }
+    bins = dict(Counter(str(math.floor(math.log10(us) * BINS_PER_DECADE)) for us in taken))
+    return Load(len(taken), duration_us, p50_us, p99_us, run.errors, bins)
 
 
 def main() -> None:
     port, bodies, key, connections, seconds = sys.argv[1:]
-    requests = [_request(body, key) for body in Path(bodies).read_text(encoding="utf-8").splitlines()]
-    print(json.dumps(uvloop.run(_load(int(port), requests, int(connections), float(seconds)))))
+    requests = [request_bytes(body, key) for body in Path(bodies).read_text(encoding="utf-8").splitlines()]
+    print(json.dumps(asdict(uvloop.run(_load(int(port), requests, int(connections), float(seconds))))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The table: rows with ratios first, written for people and for machines, with the machine and versions named."""
+"""The table, written for people and for machines, with the machine and the versions named."""
 
 from __future__ import annotations
 
@@ -8,31 +8,24 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.rows import Plot, Row
 from gateway import __version__
 
-RESULTS = Path(__file__).parent / "results"
 _SHOWN = ("uvicorn", "uvloop", "httptools", "msgspec", "fastapi", "jsonschema-rs", "sqlalchemy", "aiohttp")
+_HEAD = "| | figure | of each {each} | reach | aim | | ours | yardstick |\n|---|---|---|---|---|---|---|---|"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. `ratio` is the median over rounds of ours to the yardstick; None where there is none."""
-
-    name: str
-    ours: str
-    yardstick: str = ""
-    ratio: float | None = None
-    rounds: Sequence[float] = ()
-    reach: str = ""
+def of_runs(runs: Sequence[Sequence[Row]]) -> list[Row]:
+    """Rows of several runs as one table: the median figure, and the figure of each run. The rest is the last run's."""
+    return [_of_runs([row.figure for row in same], same[-1]) for same in zip(*runs, strict=True)]
 
 
-def median_ratio(ours: Sequence[float], yardstick: Sequence[float]) -> float:
-    """The median of the ratios of runs made one after the other."""
-    return statistics.median(a / b for a, b in zip(ours, yardstick, strict=True))
+def _of_runs(figures: Sequence[float], last: Row) -> Row:
+    return replace(last, figure=statistics.median(figures), each=figures)
 
 
 def machine() -> dict[str, str]:
@@ -47,26 +40,36 @@ def machine() -> dict[str, str]:
     }
 
 
-def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
-    lines = ["# What the gateway costs", ""]
-    lines += [f"Measured by `make bench`. {note}" if not i else note for i, note in enumerate(notes)]
-    lines += ["", "| | ratio | of each round | reach | ours | yardstick |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        ratio = "" if row.ratio is None else f"**{row.ratio:.2f}**"
-        rounds = " ".join(f"{value:.2f}" for value in row.rounds)
-        lines.append(f"| {row.name} | {ratio} | {rounds} | {row.reach} | {row.ours} | {row.yardstick} |")
+def markdown(rows: Sequence[Row], plots: Sequence[Plot], notes: Sequence[str], *, runs: int) -> str:
+    lines = ["# What the gateway costs", "", "Measured by `make bench`.", *notes, ""]
+    lines.append(_HEAD.format(each="run" if runs > 1 else "round"))
+    lines += [_line(row) for row in rows]
+    lines += [part for plot in plots for part in ("", f"![{plot.title}]({plot.name}.svg)")] + [""]
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
-    return "\n".join([*lines, "", facts, ""])
+    return "\n".join([*lines, facts, ""])
 
 
-def write(rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """Write `results/latest.md` and `.json`; returns the former."""
-    text = markdown(rows, notes)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.md").write_text(text, encoding="utf-8")
-    found = {"machine": machine(), "notes": list(notes), "rows": [asdict(row) for row in rows]}
-    (RESULTS / "latest.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+def write(folder: Path, rows: Sequence[Row], plots: Sequence[Plot], notes: Sequence[str], *, runs: int) -> str:
+    """Write `latest.md` and `latest.json` into the folder; returns the former."""
+    text = markdown(rows, plots, notes, runs=runs)
+    folder.mkdir(exist_ok=True)
+    (folder / "latest.md").write_text(text, encoding="utf-8")
+    shown = [asdict(row) | {"verdict": row.verdict} for row in rows]
+    found = {"machine": machine(), "notes": list(notes), "rows": shown}
+    (folder / "latest.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     return text
+
+
+def _line(row: Row) -> str:
+    bound = "≥" if row.more_is_better else "≤"
+    reach, aim = ("" if some is None else f"{bound} {some:g} {row.unit}".strip() for some in (row.reach, row.aim))
+    each = " ".join(map(_number, row.each))
+    cells = (row.name, f"**{f'{_number(row.figure)} {row.unit}'.strip()}**", each, reach, aim)
+    return "| " + " | ".join((*cells, row.verdict, row.ours, row.yardstick)) + " |"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def _processor() -> str:

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import httpx
 import psutil
 
+from benchmarks.lean_provider import State
 from tests.support.ports import free_port
 
 ADMIN_KEY = "admin-key-of-the-benchmarks"
-MODEL = "flux-pro"
 _READY_WITHIN_S = 60.0
+_IDLE_LOOK_S = 0.5
 
 
 class Server:
@@ -75,6 +76,16 @@ class Server:
     def memory_bytes(self) -> int:
         return int(self._stats.memory_info().rss)
 
+    def settled(self) -> Self:
+        """Returns once the process has been idle for a moment: all that it was sent has been taken in."""
+        before_s = self.cpu_s
+        while True:
+            time.sleep(_IDLE_LOOK_S)
+            now_s = self.cpu_s
+            if now_s - before_s < _IDLE_LOOK_S / 10:
+                return self
+            before_s = now_s
+
     @property
     def _stats(self) -> psutil.Process:
         assert self._process is not None
@@ -86,17 +97,27 @@ def bare_server(answer: Path, log: Path) -> Server:
     return Server(["-m", "benchmarks.bare_app", str(port), str(answer)], port=port, ready_path="/", log=log)
 
 
-def provider_server(log: Path) -> Server:
-    """The demo provider: answers at once, draws small pictures."""
-    port = free_port()
-    arguments = ["-m", "gateway.demo.provider", "--port", str(port)]
-    return Server(arguments, port=port, ready_path="/_bill", log=log)
+class ProviderServer(Server):
+    """The lean provider: `delay` in seconds, or "held"."""
+
+    def __init__(self, log: Path, delay: float | Literal["held"] = 0) -> None:
+        port = free_port()
+        arguments = ["-m", "benchmarks.lean_provider", str(port), str(delay)]
+        super().__init__(arguments, port=port, ready_path="/_state", log=log)
+
+    def state(self) -> State:
+        return State(**httpx.get(f"{self.base_url}/_state").json())
+
+    def release(self) -> None:
+        """Have it send the answers that it holds."""
+        httpx.get(f"{self.base_url}/_release", timeout=60)
 
 
 class Gateway(Server):
     """`darkroom serve` with everything on, as shipped, and what is left to its operator: a key and limits."""
 
-    def __init__(self, folder: Path, provider_url: str) -> None:
+    def __init__(self, folder: Path, provider_url: str, *, max_concurrency: int = 64) -> None:
+        """`max_concurrency`: calls at once with the provider's key."""
         port = free_port()
         folder.mkdir(exist_ok=True)
         config = folder / "config.yaml"
@@ -106,7 +127,7 @@ class Gateway(Server):
             f"security: {{admin_key: {ADMIN_KEY}}}\n"
             "providers:\n"
             f"  - {{kind: aimlapi, base_url: '{provider_url}', image_hosts: ['{provider_url.removeprefix('http://')}'],\n"
-            "     api_keys: [{value: provider-secret, max_concurrency: 64}]}\n"
+            f"     api_keys: [{{value: provider-secret, max_concurrency: {max_concurrency}}}]}}\n"
         )
         arguments = ["-m", "gateway", "--config", str(config), "serve"]
         super().__init__(arguments, port=port, ready_path="/readyz", log=folder / "log")

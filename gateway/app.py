@@ -18,6 +18,7 @@ from gateway import __version__
 from gateway.api.client_limit import ClientCounts, RequestsPerClient
 from gateway.api.docs_page import docs_page
 from gateway.api.error_response import handle_error
+from gateway.api.generation_answer import BegunCalls
 from gateway.api.middleware import MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
 from gateway.api.routes import (
     admin_accounts,
@@ -64,6 +65,8 @@ def create_app(settings: Settings, *, resources: Resources | None = None) -> ASG
     layered: ASGIApp = BodyLimit(
         app, max_bytes=max(settings.server.max_body_bytes, 65_536), larger={RECONCILE_PATH: MAX_EXPORT_BYTES}
     )
+    if resources is not None:
+        layered = BegunCalls(layered, resources)
     most = settings.server.max_connections_per_address
     if most is not None and settings.server.trusted_proxies:
         layered = RequestsPerClient(layered, ClientCounts(most, trusted=settings.server.trusted_proxies))

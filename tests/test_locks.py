@@ -15,6 +15,7 @@ LOCKS = {
     "requirements.txt": (),
     "requirements-build.txt": ("build",),
     "requirements-dev.txt": ("build", "dev"),
+    "requirements-bench.txt": ("bench",),
     "requirements-fuzz.txt": ("fuzz",),
     "requirements-node.txt": ("node",),
 }

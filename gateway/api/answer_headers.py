@@ -20,29 +20,30 @@ def call_headers(call: Call) -> list[Header]:
         headers.append((b"x-client-request-id", call.head.client_request_id.encode()))
     if call.caller is not None:
         headers.append((b"darkroom-mode", call.caller.mode_name.encode()))
-    if call.rates:
-        headers += rate_headers(call.rates)
+        if call.rates:
+            headers += rate_headers(call.rates, call.caller.request_policy)
     return headers
 
 
-def rate_headers(rates: Sequence[RateState]) -> list[Header]:
+def rate_headers(rates: Sequence[RateState], policy: str) -> list[Header]:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10)."""
     left = [
-        f'"{state.limit.name}";r={state.left}' + ("" if state.reset_s is None else f";t={state.reset_s}")
-        for state in rates
+        f'"{limit.name}";r={left}' if reset_s is None else f'"{limit.name}";r={left};t={reset_s}'
+        for limit, left, reset_s in rates
     ]
-    policy = [state.limit.policy for state in rates]
-    return [(b"ratelimit", ", ".join(left).encode()), (b"ratelimit-policy", ", ".join(policy).encode())]
+    return [(b"ratelimit", ", ".join(left).encode()), (b"ratelimit-policy", policy.encode())]
 
 
 def delivery_headers(call: Call, delivery: Delivery) -> list[Header]:
-    """Of a 200. Those that never change for an entry are kept with it in memory."""
-    held = delivery.held
-    if held is None:
+    """Of a 200."""
+    if delivery.held is None:
         return [*_constant(delivery), *_cache_status(call, delivery)]
-    if held.headers is None:
-        held.headers = [*_constant(delivery), (b"cache-status", b"darkroom; hit")]
-    return [*held.headers, (b"age", str(delivery.age_s).encode())]
+    return [*constant_headers(delivery), (b"age", str(delivery.age_s).encode())]
+
+
+def constant_headers(hit: Delivery) -> list[Header]:
+    """Of every hit of an entry."""
+    return [*_constant(hit), (b"cache-status", b"darkroom; hit")]
 
 
 def _constant(delivery: Delivery) -> list[Header]:

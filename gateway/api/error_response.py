@@ -109,9 +109,14 @@ async def handle_error(request: Request, exc: Exception) -> Response:
         for name, value in (exc.headers or {}).items():
             response.headers[name] = value
         return response
-    _log.error("internal_error", path=request.url.path, exc_info=exc)
+    return unexpected_response(exc, path=request.url.path)
+
+
+def unexpected_response(exc: Exception, *, path: str) -> Response:
+    """A defect of ours: 500, and the log has the rest."""
+    _log.error("internal_error", path=path, exc_info=exc)
     said = DarkroomError("The gateway failed to handle this call. The log has the details.", should_retry=False)
-    return error_response(said, path=request.url.path)
+    return error_response(said, path=path)
 
 
 def _from_http(exc: HTTPException, request: Request) -> DarkroomError:

@@ -11,6 +11,7 @@ bytes mean the same, and a request that came whole in one piece needs no parser 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -23,8 +24,6 @@ from gateway.resources import Call
 _PATHS = frozenset({b"/v1/images/generations", b"/v1/images/generations/"})
 _START = b"POST /v1/images/generations"
 _END = b"\r\n\r\n"
-_MOST_BYTES = 16_384
-"""Larger bodies, and those that do not say how large they are, are the application's from their first byte on."""
 
 
 class HitProtocol(OneWriteProtocol):
@@ -40,6 +39,8 @@ class HitProtocol(OneWriteProtocol):
     """The body so far of a call whose head was put by."""
     _begun: Call | None = None
     """A call by a known head that is no hit after all, while the parser reads it for the application."""
+    _waiting: tuple[Call, ...] = ()
+    """Calls that were begun here, and are not answered yet."""
 
     def data_received(self, data: bytes) -> None:
         if self._between and self.hits is not None and data.startswith(_START):
@@ -91,9 +92,22 @@ class HitProtocol(OneWriteProtocol):
                     self.request_is_over()
                     return
         self.scope[STATE] = call  # type: ignore[literal-required]
+        self._waiting += (call,)
         super().begin_request()
         super().on_message_complete()
-        self.cycle.message_event.clear()  # the body has been read: what is left to hear is that the client went
+
+    def on_response_complete(self) -> None:
+        if self._waiting and self._answering is not None:
+            answered = self._answering.scope.get(STATE)
+            self._waiting = tuple(call for call in self._waiting if call is not answered)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.hits is not None:
+            for call in self._waiting:
+                self.hits.left(call)
+        self._waiting = ()
+        super().connection_lost(exc)
 
     def _may_be_hit(self) -> bool:
         return (
@@ -103,7 +117,7 @@ class HitProtocol(OneWriteProtocol):
             and not self.expect_100_continue
             and not self.parser.should_upgrade()
             and not self.is_answering()
-            and _declares_little(self.scope["headers"])
+            and _declared(self.scope["headers"]) <= self.hits.most_bytes
         )
 
     def _may_answer(self) -> bool:
@@ -120,6 +134,6 @@ class HitProtocol(OneWriteProtocol):
         return True
 
 
-def _declares_little(headers: Iterable[Header]) -> bool:
-    declared = next((value for name, value in headers if name == b"content-length"), None)
-    return declared is not None and int(declared) <= _MOST_BYTES
+def _declared(headers: Iterable[Header]) -> float:
+    """How large the body is; without a word about it, it has no end."""
+    return next((int(value) for name, value in headers if name == b"content-length"), math.inf)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gateway.api.answer_headers import Header, call_headers, delivery_headers
+from gateway.api.answer_headers import Header, call_headers, constant_headers, delivery_headers
 from gateway.errors import DarkroomError
 from gateway.resources import Call, Delivery, Head, Resources
 
+_MOST_BYTES = 16_384
 _KNOWN_HEADS = 1024
 _KNOWN_HEAD_BYTES = 2048
 
 
 class MemoryHits:
-    """`heads`: what heads of requests mean, by their bytes up to the blank line; only of such as may be hits."""
+    """`heads`: what heads of requests mean, by their bytes up to the blank line; only of such as may be hits.
+
+    `most_bytes`: larger bodies, and those that do not say how large they are, are the application's.
+    """
 
     def __init__(self, resources: Resources, *, cors: bool) -> None:
         """`cors`: calls from web pages are the application's, which adds the headers that browsers want."""
         self.heads: dict[bytes, Head] = {}
+        self.most_bytes = min(_MOST_BYTES, resources.settings.server.max_body_bytes)
+        self.left = resources.generator.left
         self._resources = resources
         self._cors = cors
         self._common: tuple[Sequence[Header], bytes] = ((), b"")
@@ -52,9 +58,15 @@ class MemoryHits:
     def _message(self, call: Call, delivery: Delivery, common: Sequence[Header]) -> bytes:
         if self._common[0] is not common:
             self._common = (common, b"HTTP/1.1 200 OK\r\n" + _lines(common))
-        said = _lines(call_headers(call) + delivery_headers(call, delivery))
-        body = delivery.body
-        return b"%b%bcontent-length: %d\r\n\r\n%b" % (self._common[1], said, len(body), body)
+        held, body = delivery.held, delivery.body
+        if held is None or held.body is not body:  # addresses that run out are new in each answer
+            said = _lines(call_headers(call) + delivery_headers(call, delivery))
+            return b"%b%bcontent-length: %d\r\n\r\n%b" % (self._common[1], said, len(body), body)
+        if held.message is None:
+            constant = _lines(constant_headers(delivery))
+            held.message = b"%bcontent-length: %d\r\n\r\n%b" % (constant, len(body), body)
+        said = _lines(call_headers(call))
+        return b"%b%bage: %d\r\n%b" % (self._common[1], said, delivery.age_s or 0, held.message)
 
 
 def _lines(headers: Iterable[Header]) -> bytes:

@@ -18,8 +18,8 @@ class Caller:
     """Who calls. `models` None = all. `limits` are all that apply, widest scope first. `labels` merge team, user, key.
 
     `disabled_ms` is when the key, its user or its team was disabled or deleted, or the key's rotation ran out.
-    `request_limits` are those of `limits` that count requests, each with the key of its count; `mode_name` is the plain
-    text of `mode`. They are made once, for calls by the thousand.
+    `request_limits` are those of `limits` that count requests, each with the key of its count; `request_policy` is what
+    callers read of them, `mode_name` the plain text of `mode`. They are made once, for calls by the thousand.
     """
 
     key_id: str
@@ -34,12 +34,14 @@ class Caller:
     expires_ms: int | None = None
     disabled_ms: int | None = None
     request_limits: tuple[tuple[Limit, str], ...] = field(init=False, compare=False, repr=False)
+    request_policy: str = field(init=False, compare=False, repr=False)
     mode_name: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         counted = (limit for limit in self.limits if limit.metric is Metric.REQUESTS)
         keyed = tuple((each, f"{self.mode}/{each.scope}/{each.scope_id}/{each.window}") for each in counted)
         object.__setattr__(self, "request_limits", keyed)
+        object.__setattr__(self, "request_policy", ", ".join(limit.policy for limit, _ in keyed))
         object.__setattr__(self, "mode_name", self.mode.value)
 
     def check_usable(self, now_ms: int) -> None:

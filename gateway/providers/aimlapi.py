@@ -14,7 +14,7 @@ from gateway.domain.outcome import Unreadable, UpstreamFailure
 from gateway.providers.aimlapi_answer import read_answer, read_refusal
 from gateway.providers.aimlapi_books import logs_query, read_balance, read_page
 from gateway.providers.base import BooksUnavailable, Order, ProviderKey
-from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, event_of, open_client, read_capped
+from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, event_of, read_capped
 from gateway.providers.image_fetch import ImageFetcher
 
 _ROUTE = "/v1/images/generations"
@@ -50,7 +50,7 @@ class AimlapiProvider:
         self.name = name
         self._base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
-        self._client = open_client(connect_timeout_s=connect_timeout_s)
+        self._upstream = Upstream(connect_timeout_s=connect_timeout_s)
         self._fetcher = ImageFetcher(image_hosts)
 
     async def buy(self, order: Order, key: ProviderKey) -> ProviderAnswer:
@@ -64,7 +64,7 @@ class AimlapiProvider:
             # A read time-out alone would let a body that trickles in run on for ever.
             async with (
                 asyncio.timeout(self._timeout_s),
-                self._client.stream(
+                self._upstream.stream(
                     "POST", self._base_url + _ROUTE, content=upstream_body(order), headers=headers
                 ) as response,
             ):
@@ -104,7 +104,7 @@ class AimlapiProvider:
         try:
             async with (
                 asyncio.timeout(_BOOKS_TIMEOUT_S),
-                self._client.stream("GET", self._base_url + path, params=query, headers=headers) as response,
+                self._upstream.stream("GET", self._base_url + path, params=query, headers=headers) as response,
             ):
                 body = await read_capped(response.aiter_bytes(), _MAX_BOOKS_BYTES)
         except (BodyTooLong, *TRANSPORT_ERRORS) as exc:
@@ -117,7 +117,7 @@ class AimlapiProvider:
         return body
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._upstream.aclose()
         await self._fetcher.close()
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import aiohttp
 import httpx
@@ -21,6 +21,7 @@ from gateway import __version__
 from gateway.domain.outcome import Lost, NotSent
 
 USER_AGENT = f"darkroom/{__version__}"
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": USER_AGENT}
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, OSError)
 """All that a call over these clients raises; aiohttp's own, because the transport maps only some of them."""
@@ -34,22 +35,43 @@ class BodyTooLong(Exception):
     """More bytes came than the cap allows."""
 
 
-def open_client(*, connect_timeout_s: float, resolver: AbstractResolver | None = None) -> httpx.AsyncClient:
-    """A client with as many connections as there are calls; callers set the deadline with `asyncio.timeout`.
+class Upstream:
+    """Calls with as many connections as there are calls; callers set the deadline with `asyncio.timeout`.
 
-    Follows no redirect, keeps no cookie, reads no proxy from the environment. `resolver` decides which
-    addresses are dialled. CA certificates come from `SSL_CERT_FILE` or `SSL_CERT_DIR`, else from certifi.
+    httpx's requests and responses over its transport, without its client: that adds cookies, redirects, proxies of the
+    environment and hooks, none of which a call of ours may have, and costs as much as the transport. `resolver` decides
+    which addresses are dialled. CA certificates come from `SSL_CERT_FILE` or `SSL_CERT_DIR`, else from certifi.
     """
-    context = httpx.create_ssl_context()
-    return httpx.AsyncClient(
-        transport=AiohttpTransport(verify=context, client=lambda: _open_session(context, resolver), trust_env=False),
+
+    def __init__(self, *, connect_timeout_s: float, resolver: AbstractResolver | None = None) -> None:
+        context = httpx.create_ssl_context()
+        self._transport = AiohttpTransport(
+            verify=context, client=lambda: _open_session(context, resolver), trust_env=False
+        )
         # aiohttp's "connect" (httpx: "pool") spans name resolution too, "sock_connect" the dialling alone.
-        timeout=httpx.Timeout(None, connect=connect_timeout_s, pool=connect_timeout_s),
-        headers={"User-Agent": USER_AGENT},
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        trust_env=False,
-        follow_redirects=False,
-    )
+        self._extensions = {"timeout": {"connect": connect_timeout_s, "pool": connect_timeout_s}}
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: httpx.URL | str,
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        """The answer once its head is there; its body comes while the block lasts. Raises TRANSPORT_ERRORS."""
+        sent = {**_HEADERS, **headers}
+        request = httpx.Request(method, url, headers=sent, params=params, content=content, extensions=self._extensions)
+        response = await self._transport.handle_async_request(request)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
 
 
 def _open_session(context: ssl.SSLContext, resolver: AbstractResolver | None) -> aiohttp.ClientSession:

@@ -18,7 +18,7 @@ from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.domain.picture import ImageUnusable
-from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, event_of, open_client, read_capped
+from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, event_of, read_capped
 
 _MAX_REDIRECTS = 3
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -54,7 +54,7 @@ class ImageFetcher:
         self._listed = {(part.hostname, part.port) for part in parts}
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._client: httpx.AsyncClient | None = None
+        self._upstream: Upstream | None = None
 
     async def fetch(self, address: str) -> bytes:
         """The bytes at `address`, not yet checked to be a picture. Raises `ImageUnusable`."""
@@ -70,8 +70,8 @@ class ImageFetcher:
         return data
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+        if self._upstream is not None:
+            await self._upstream.aclose()
 
     async def _follow(self, url: httpx.URL) -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
@@ -86,7 +86,7 @@ class ImageFetcher:
         self._check(url)
         # identity: a stack of content codings in the answer would unpack past any cap before it is counted
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
-        async with self._open_client().stream("GET", url, headers=headers) as response:
+        async with self._open().stream("GET", url, headers=headers) as response:
             if response.status_code in _REDIRECTS and "location" in response.headers:
                 return url.join(_parse(response.headers["location"]))
             if response.status_code != 200:
@@ -104,11 +104,11 @@ class ImageFetcher:
             where = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
             raise ImageUnusable(f"{where} is not among the provider's image hosts", permanent=True)
 
-    def _open_client(self) -> httpx.AsyncClient:
-        if self._client is None:  # the resolver belongs to the running loop
+    def _open(self) -> Upstream:
+        if self._upstream is None:  # the resolver belongs to the running loop
             resolver = PublicResolver(host for host, _ in self._listed if host)
-            self._client = open_client(connect_timeout_s=min(10.0, self._timeout_s), resolver=resolver)
-        return self._client
+            self._upstream = Upstream(connect_timeout_s=min(10.0, self._timeout_s), resolver=resolver)
+        return self._upstream
 
 
 class PublicResolver(AbstractResolver):

@@ -1,7 +1,7 @@
 """The way in: who calls, what is asked, whether it may.
 
-`Admission` works in two strokes with the same functions: `try_now` does what memory allows without awaiting (the
-thin path), `complete` does the rest (the route).
+`Admission` works in two strokes with the same functions: `try_now` does what memory allows without awaiting,
+`complete` does the rest.
 """
 
 from __future__ import annotations

@@ -68,8 +68,7 @@ class UsageReports:
             step_ms=None if bucket is None else _STEPS[bucket],
             where=where or {},
         )
-        found = await self._database.read(lambda conn: usage_queries.usage_sums(conn, query))
-        return _merged(found, group_by, bucket)
+        return await self._database.read(lambda conn: _merged(usage_queries.usage_sums(conn, query), group_by, bucket))
 
     async def requests(self, **filters: Any) -> Page[dict[str, Any]]:
         """Rows of the usage log, newest first."""

@@ -3,6 +3,7 @@
 A store's work is a plain function over a SQLAlchemy `Connection`. On PostgreSQL it runs on asyncpg (SQLAlchemy
 bridges the two); on SQLite it runs in a thread: one thread that writes, under BEGIN IMMEDIATE, and a few that read.
 A transaction is therefore one hop to a thread, not one for each statement, and SQLite never meets its own lock.
+Writes that wait for the thread at the same moment share a commit.
 
 Server gone: every call raises `LedgerUnavailable`. Only a transaction that PostgreSQL itself rolled back whole to end
 a deadlock is run again here; for all else the caller knows what may be repeated. So `work` changes nothing but SQL.
@@ -12,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -36,6 +38,7 @@ T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 
 _READERS = 4
+_WRITES_AT_ONCE = 32
 _BUSY_TIMEOUT_S = 30
 _ROLLED_BACK_WHOLE = "40"  # class of SQLSTATE: deadlock, serialization
 _TURNS = 3
@@ -109,19 +112,50 @@ class SqliteDatabase:
             max_overflow=0,
         )
         sa.event.listen(self._engine, "connect", _prepare_sqlite)
-        sa.event.listen(self._engine, "begin", _begin_sqlite)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="darkroom-sql-write")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="darkroom-sql-read")
+        self._waiting: deque[_Write] = deque()
+        self._writing: sa.Connection | None = None
+        """The writer's own: taking one from the pool and giving it back costs as much as three statements."""
 
     async def write(self, work: Work[T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._run, work, "IMMEDIATE")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.append(_Write(work, loop, future))
+        self._writer.submit(self._write_waiting)
+        return await future
 
     async def read(self, work: Work[T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, work, "DEFERRED")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
-    def _run(self, work: Work[T], kind: str) -> T:
-        with _translated(), self._engine.connect().execution_options(sqlite_begin=kind) as conn, conn.begin():
-            return work(conn)
+    def _read(self, work: Work[T]) -> T:
+        with _translated(), self._engine.connect() as conn:
+            return _run(conn, work, "DEFERRED")
+
+    def _write(self, work: Work[T]) -> T:
+        with _translated():
+            if self._writing is None:
+                self._writing = self._engine.connect()
+            return _run(self._writing, work, "IMMEDIATE")
+
+    def _write_waiting(self) -> None:
+        """Whatever waits by now, in one transaction: under load most of a small one is the disk's confirmation.
+
+        Each is whole or not at all by itself; and none is known to be done before all are on disk.
+        """
+        writes = [self._waiting.popleft() for _ in range(min(len(self._waiting), _WRITES_AT_ONCE))]
+        if not writes:
+            return
+        try:
+            if len(writes) == 1:
+                writes[0].result = self._write(writes[0].work)
+            else:
+                self._write(lambda conn: _write_each(conn, writes))
+        except BaseException as exc:  # noqa: BLE001  (whatever it is, it is for those who wait to hear)
+            for write in writes:
+                write.error = exc
+        for write in writes:
+            write.tell()
 
     async def close(self) -> None:
         """Waits for the work already handed in."""
@@ -130,17 +164,62 @@ class SqliteDatabase:
     def _shut(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
+        if self._writing is not None:
+            self._writing.close()
         self._engine.dispose()
 
 
+class _Write:
+    """A piece of work on its way to the thread that writes, and back to the loop it came from."""
+
+    __slots__ = ("_future", "_loop", "error", "result", "work")
+
+    def __init__(self, work: Work[Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._loop = loop
+        self._future = future
+
+    def tell(self) -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._resolve)
+
+    def _resolve(self) -> None:
+        if self._future.done():  # cancelled
+            return
+        if self.error is None:
+            self._future.set_result(self.result)
+        else:
+            self._future.set_exception(self.error)
+
+
+def _write_each(conn: sa.Connection, writes: Sequence[_Write]) -> None:
+    """Some failures (disk full) SQLite answers by rolling back everything: then all fail."""
+    transaction = conn.connection.dbapi_connection
+    for write in writes:
+        conn.exec_driver_sql("SAVEPOINT work")
+        try:
+            with _translated():
+                write.result = write.work(conn)
+        except Exception as exc:
+            if not getattr(transaction, "in_transaction", False):
+                raise
+            write.error = exc
+            conn.exec_driver_sql("ROLLBACK TO work")
+        conn.exec_driver_sql("RELEASE work")
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves: sqlite3 would leave reads outside the transaction
+    connection.isolation_level = None  # `_run` says BEGIN: sqlite3 would leave reads outside the transaction
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(conn: sa.Connection) -> None:
-    conn.exec_driver_sql(f"BEGIN {conn.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+def _run(conn: sa.Connection, work: Work[T], kind: str) -> T:
+    with conn.begin():
+        conn.exec_driver_sql(f"BEGIN {kind}")
+        return work(conn)
 
 
 class PostgresDatabase:

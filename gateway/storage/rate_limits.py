@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import msgspec
+from typing import NamedTuple
 
 from gateway.domain.caller import Caller
 from gateway.domain.limits import Limit, Window, gcra, refusal, window_bounds
@@ -18,7 +17,7 @@ from gateway.domain.limits import Limit, Window, gcra, refusal, window_bounds
 _NS = 1_000_000_000
 
 
-class RateState(msgspec.Struct, frozen=True):
+class RateState(NamedTuple):
     """A limit of requests after this call, for the `RateLimit` headers."""
 
     limit: Limit

@@ -109,15 +109,18 @@ def stats(conn: sa.Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in conn.execute(found.group_by(c.mode, c.model).order_by(c.mode, c.model)).mappings()]
 
 
-class HeldAnswer:
-    """An entry in memory. `body` is the answer as bytes ready to send, made at the first hit."""
+_HEAD_BYTES = 400
 
-    __slots__ = ("body", "entry", "headers", "size_bytes")
+
+class HeldAnswer:
+    """An entry in memory. `body` is the answer, made at the first hit; `message` all that every hit sends alike."""
+
+    __slots__ = ("body", "entry", "message", "size_bytes")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.body: bytes | None = None
-        self.headers: Any = None
+        self.message: bytes | None = None
         self.size_bytes = 600 + 300 * len(entry.answer.images)
 
 
@@ -149,7 +152,7 @@ class MemoryAnswers:
         """Keep the rendered answer, if the entry is still held."""
         if self._held.get(held.entry.fingerprint) is held and held.body is None:
             held.body = body
-            self.grow(held, len(body))
+            self.grow(held, 2 * len(body) + _HEAD_BYTES)  # and once more in its message
 
     def grow(self, held: HeldAnswer, by_bytes: int, *, fresh: bool = False) -> None:
         if not fresh:

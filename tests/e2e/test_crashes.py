@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from gateway.demo.provider import FakeProvider, running
-from gateway.providers.http import open_client
 from tests.e2e.test_money import billed
 from tests.support.gateway import Gateway, GatewayProcess
+from tests.support.http_client import open_client
 
 KILLS = 20
 

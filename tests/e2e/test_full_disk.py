@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 
 from gateway.demo.provider import FakeProvider, running
-from gateway.providers.http import open_client
 from tests.e2e.test_crashes import every_generation
 from tests.support.gateway import Gateway, GatewayProcess
+from tests.support.http_client import open_client
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from gateway.demo.provider import FakeProvider, running
-from gateway.providers.http import open_client
 from tests.e2e.test_crashes import assert_books_balance, assert_usage_is_whole, every_generation
 from tests.support.gateway import Gateway, GatewayProcess
+from tests.support.http_client import open_client
 
 OPEN_PURCHASES = 24
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.demo.provider import FakeProvider
-from gateway.providers.http import open_client
 from tests.e2e.test_money import billed, books
 from tests.support.gateway import PATH, Gateway, gateway_and_provider
+from tests.support.http_client import open_client
 from tests.support.waiting import until
 
 NO_PATIENCE: dict[str, Any] = {"provider_timeout_s": 0.4, "books_lag_s": 0}

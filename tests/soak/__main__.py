@@ -21,10 +21,10 @@ from typing import Any
 import psutil
 
 from gateway.demo.provider import FakeProvider, running
-from gateway.providers.http import open_client
 from tests.e2e.test_crashes import every_generation
 from tests.soak.load import MixedLoad
 from tests.support.gateway import Gateway, GatewayProcess
+from tests.support.http_client import open_client
 
 KILLS = int(os.environ.get("SOAK_KILLS", "100"))
 LONGEST_S = float(os.environ.get("SOAK_S", "900"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -106,6 +107,77 @@ async def test_writers_at_once_lose_nothing(database: Database):
     await asyncio.gather(*(database.write(lambda conn: conn.execute(add)) for _ in range(100)))
     found = sa.select(tables.teams.c.created_ms)
     assert await database.read(lambda conn: conn.execute(found).scalar_one()) == 101
+
+
+class Doorkeeper:
+    """A write that keeps the thread until those behind it have been handed in."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._inside = threading.Event()
+        self._open = threading.Event()
+
+    async def enter(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._database.write(self._wait))
+        await asyncio.to_thread(self._inside.wait)
+        return task
+
+    def _wait(self, _conn: sa.Connection) -> None:
+        self._inside.set()
+        self._open.wait()
+
+    async def open(self) -> None:
+        await asyncio.sleep(0)  # tasks begin, and hand in their work
+        self._open.set()
+
+
+async def test_writers_that_share_a_commit_fail_alone(tmp_path: Path):
+    database = open_database(URL.create("sqlite", database=str(tmp_path / "x.db")))
+    await database.write(tables.metadata.create_all)
+    door = Doorkeeper(database)
+
+    def insert_or_fail(conn: sa.Connection, number: int) -> int:
+        insert(conn, id=f"team_{number}")
+        if number % 3 == 0:
+            raise ValueError(number)
+        return number
+
+    async def write(number: int) -> int:
+        return await database.write(lambda conn: insert_or_fail(conn, number))
+
+    first = await door.enter()
+    others = [asyncio.create_task(write(number)) for number in range(50)]
+    await asyncio.sleep(0)
+    others[1].cancel()
+    await door.open()
+    await first
+    found = await asyncio.gather(*others, return_exceptions=True)
+    assert [type(each) for each in found[:3]] == [ValueError, asyncio.CancelledError, int]
+    assert [each for each in found if isinstance(each, int)] == [n for n in range(2, 50) if n % 3]
+    assert await count(database) == len([n for n in range(50) if n % 3])
+    await database.close()
+
+
+async def test_what_rolls_everything_back_is_a_refusal_to_all_who_share_the_commit(tmp_path: Path):
+    def fill_the_disk(conn: sa.Connection) -> None:
+        conn.exec_driver_sql("ROLLBACK")  # as SQLite does by itself
+        raise OSError("the disk is full")
+
+    database = open_database(URL.create("sqlite", database=str(tmp_path / "x.db")))
+    await database.write(tables.metadata.create_all)
+    door = Doorkeeper(database)
+    first = await door.enter()
+    good = asyncio.create_task(database.write(insert))
+    bad = asyncio.create_task(database.write(fill_the_disk))
+    await door.open()
+    await first
+    for shared in (good, bad):
+        with pytest.raises(LedgerUnavailable):
+            await shared
+    assert await count(database) == 0
+    await database.write(insert)
+    assert await count(database) == 1
+    await database.close()
 
 
 async def test_the_databases_clock_gives_milliseconds_that_do_not_go_back(database: Database):

@@ -23,9 +23,9 @@ from gateway.api.serving import server_config
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.demo.provider import FakeProvider, running
-from gateway.providers.http import open_client
 from gateway.resources import Resources, open_resources
 from gateway.storage import tables
+from tests.support.http_client import open_client
 from tests.support.ports import free_port
 
 ADMIN_KEY = "admin-key-of-the-tests"

@@ -6,52 +6,29 @@ import asyncio
 import time
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request
 from fastapi import Response as FastApiResponse
 from starlette.responses import Response
 
 from gateway.api import schemas_images as schemas
-from gateway.api.answer_headers import call_headers, delivery_headers
-from gateway.api.call_reading import STATE, ClientGone, read_call
+from gateway.api.answer_headers import call_headers
+from gateway.api.call_reading import ClientGone, read_call
 from gateway.api.dependencies import CallerDep, ResourcesDep
-from gateway.api.error_response import error_response
-from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded, StillGenerating
+from gateway.api.generation_answer import answer_call, refused
+from gateway.errors import DarkroomError, InvalidRequest
 from gateway.resources import Call, Delivery, Head, ImageGenerator, Resources
 
 router = APIRouter()
 
 
-async def begun_call(request: Request, resources: Resources) -> Call:
-    """The call that the thin path has begun, or a new one."""
-    call: Call | None = request.scope.get(STATE)
-    if call is None:
-        limit = resources.settings.server.max_body_bytes
-        try:
-            call = await read_call(request.scope, request.receive, max_body_bytes=limit)
-        except ClientGone:  # nobody reads the answer, but one has to be made
-            call = Call(Head(), b"")
-            call.refusal = InvalidRequest("The body ended before it was whole.")
-    return call
-
-
-async def admit(resources: Resources, call: Call) -> None:
-    """Authenticate, admit, validate; a refusal leaves its row. Raises DarkroomError."""
+async def _read(request: Request, resources: Resources) -> Call:
     try:
-        if call.refusal is not None:
-            raise call.refusal
-        await resources.admission.complete(call)
-    except DarkroomError as refusal:
-        resources.usage.refused(call, refusal)
-        raise
-
-
-def _refused(request: Request, call: Call, refusal: DarkroomError) -> Response:
-    """With the generation's id, if it came to one: its receipt goes on telling what becomes of it."""
-    headers = call_headers(call)
-    if call.generation_id:
-        headers.append((b"darkroom-generation-id", call.generation_id.encode()))
-    return error_response(refusal, path=request.url.path, request_id=call.request_id, headers=headers)
+        limit = resources.settings.server.max_body_bytes
+        return await read_call(request.scope, request.receive, max_body_bytes=limit)
+    except ClientGone:  # nobody reads the answer, but one has to be made
+        call = Call(Head(), b"")
+        call.refusal = InvalidRequest("The body ended before it was whole.")
+        return call
 
 
 @router.post("/v1/images/generations", **schemas.GENERATE)
@@ -62,20 +39,12 @@ async def generate_image(request: Request, resources: ResourcesDep) -> Response:
     Calls with a `seed` are cached: the same seed, prompt and parameters give the same answer, and cost nothing
     again. Calls without one always buy a new picture.
     """
-    call = await begun_call(request, resources)
-    try:
-        await admit(resources, call)
-        delivery = await _while_connected(request, resources.generator, call)
-    except LimitExceeded as refusal:
-        resources.admission.give_back(call)
-        return _refused(request, call, refusal)
-    except StillGenerating as refusal:
-        return _accepted(call) if call.respond_async else _refused(request, call, refusal)
-    except DarkroomError as refusal:
-        return _refused(request, call, refusal)
-    response = Response(delivery.body)
-    response.raw_headers += [*call_headers(call), *delivery_headers(call, delivery)]
-    return response
+    call = await _read(request, resources)
+
+    async def deliver(call: Call) -> Delivery:
+        return await _while_connected(request, resources.generator, call)
+
+    return await answer_call(resources, call, deliver, path=request.url.path)
 
 
 async def _while_connected(request: Request, generator: ImageGenerator, call: Call) -> Delivery:
@@ -95,31 +64,16 @@ async def _while_connected(request: Request, generator: ImageGenerator, call: Ca
         watching.cancel()
 
 
-def _accepted(call: Call) -> Response:
-    """202 for `Prefer: respond-async`: the receipt tells the state and at last the picture."""
-    place = f"/v1/generations/{call.generation_id}"
-    body = {"id": call.generation_id, "object": "generation", "status": "pending", "location": place}
-    response = Response(msgspec.json.encode(body), status_code=202, media_type="application/json")
-    response.raw_headers += [
-        *call_headers(call),
-        (b"location", place.encode()),
-        (b"preference-applied", b"respond-async"),
-        (b"retry-after", b"1"),
-        (b"darkroom-generation-id", str(call.generation_id).encode()),
-    ]
-    return response
-
-
 @router.post("/v1/images/quote", **schemas.QUOTE)
 async def quote(request: Request, resources: ResourcesDep) -> Response:
     """What this body would cost as a generation, whether the cache has it, what is left of each limit. Buys nothing."""
-    call = await begun_call(request, resources)
+    call = await _read(request, resources)
     try:
         if call.refusal is not None:
             raise call.refusal
         await resources.admission.identify(call)
     except DarkroomError as refusal:
-        return _refused(request, call, refusal)
+        return refused(call, refusal, path=request.url.path)
     caller, asked, _ = call.known
     hit = await resources.generator.would_hit(call)
     rule, estimate = resources.generator.quote(call)
