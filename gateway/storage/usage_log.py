@@ -28,6 +28,7 @@ _AT_ONCE = 100
 """Rows in one statement of SQLite. For each statement sqlite3 gives up Python's lock, and has to get it back."""
 _SLOTS = f"({', '.join('?' * len(_COLUMNS))})"
 _INSERT = f"INSERT INTO usage_log ({', '.join(_COLUMNS)}) VALUES {_SLOTS}"  # noqa: S608  (names of ours)
+_INSERT_NEW = _INSERT + " ON CONFLICT DO NOTHING"
 _INSERT_MANY = _INSERT + f", {_SLOTS}" * (_AT_ONCE - 1)
 _FIND = (
     "SELECT log.at_ms, log.id FROM json_each(?) AS wanted CROSS JOIN usage_log AS log "
@@ -64,6 +65,8 @@ def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[_Place, UsageRow]) -> 
     transaction that writes is the only one.
     """
     every = list(rows.values())
+    if len(every) == 1:
+        return every[: conn.exec_driver_sql(_INSERT_NEW, _as_stored(every[0])).rowcount]
     conn.exec_driver_sql("SAVEPOINT fresh")
     try:
         _insert_all_sqlite(conn, every)
