@@ -94,8 +94,7 @@ class Publisher:
         """
         pictures = await self._pictures(paid)
         stored = tuple(image for image, _ in pictures.values())
-        for image, data in pictures.values():
-            await self._images.put(image.sha256, data)
+        found = [(image, data) for image, data in pictures.values() if not await self._images.put(image.sha256, data)]
         answer = _stored_answer(paid, list(pictures), stored)
         keep = paid.storable and len(stored) == paid.expected.images
         row = replace(
@@ -114,10 +113,7 @@ class Publisher:
             )
         except generations.AlreadyOver:
             raise _no_picture("another process finished it", "Ask again: it is stored") from None
-        for (
-            image,
-            data,
-        ) in pictures.values():  # the sweep may have taken equal bytes just before they were revived
+        for image, data in found:  # the sweep may have taken them just before they were revived
             if not await self._images.contains(image.sha256):
                 await self._images.put(image.sha256, data)
         return Published(answer, entry, row)

@@ -36,16 +36,17 @@ class SpooledImageStore:
     async def check(self) -> None:
         await self._store.check()
 
-    async def put(self, sha256: str, data: bytes) -> None:
+    async def put(self, sha256: str, data: bytes) -> bool:
         try:
-            await self._store.put(sha256, data)
+            is_new = await self._store.put(sha256, data)
         except StorageFailed as exc:
-            await self._spool.put(sha256, data)
+            is_new = await self._spool.put(sha256, data)
             self._waiting = True
             _log.error("image_spooled", sha256=sha256, reason=exc.message)
         else:
             if self._waiting:
                 self._back.set()
+        return is_new
 
     async def get(self, sha256: str) -> bytes | None:
         return await self._spool.get(sha256) or await self._store.get(sha256)

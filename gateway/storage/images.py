@@ -29,8 +29,8 @@ class ImageStore(Protocol):
     async def check(self) -> None:
         """Raises StorageFailed unless bytes can be written now, as far as is known."""
 
-    async def put(self, sha256: str, data: bytes) -> None:
-        """Keep the bytes; a second time is no harm. Raises StorageFailed."""
+    async def put(self, sha256: str, data: bytes) -> bool:
+        """Keep the bytes. False: they were there already, which is no harm. Raises StorageFailed."""
 
     async def get(self, sha256: str) -> bytes | None:
         """Raises StorageFailed when it can't be told whether they are there; so do `contains` and `open`."""
@@ -67,15 +67,15 @@ class LocalImageStore:
         finally:
             _discard(probe)
 
-    async def put(self, sha256: str, data: bytes) -> None:
-        await asyncio.to_thread(self._put, sha256, data)
+    async def put(self, sha256: str, data: bytes) -> bool:
+        return await asyncio.to_thread(self._put, sha256, data)
 
-    def _put(self, sha256: str, data: bytes) -> None:
+    def _put(self, sha256: str, data: bytes) -> bool:
         target = self._path(sha256)
         aside = target.with_name(f".{sha256}-{secrets.token_hex(4)}")
         try:
             if target.exists():
-                return
+                return False
             target.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:
                 file.write(data)
@@ -86,6 +86,7 @@ class LocalImageStore:
         except OSError as exc:
             _discard(aside)
             raise cannot_write(_said(exc)) from exc
+        return True
 
     async def get(self, sha256: str) -> bytes | None:
         return await asyncio.to_thread(self._read, sha256, 0, -1)

@@ -63,11 +63,15 @@ class S3ImageStore:
         if not task.cancelled():
             task.exception()  # whoever asked may have left, and then nobody reads it
 
-    async def put(self, sha256: str, data: bytes) -> None:
+    async def put(self, sha256: str, data: bytes) -> bool:
         key = _key(sha256)
         async with self._writing():
-            if not await self._created(key, data) and await self._size(key) != len(data):
-                await self._send(key, data, "overwrite")
+            if await self._created(key, data):
+                return True
+            if await self._size(key) == len(data):
+                return False
+            await self._send(key, data, "overwrite")
+            return True
 
     async def _created(self, key: str, data: bytes) -> bool:
         """False: an object of this name is there or just being written, or the server can't put on that condition."""

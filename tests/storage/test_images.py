@@ -71,8 +71,9 @@ async def test_what_was_put_is_got_until_it_is_deleted(twin: Local | Bucket):
     store = twin.store
     assert await store.get(SHA) is None
     assert not await store.contains(SHA)
-    await store.put(SHA, DATA)
-    await store.put(LARGE_SHA, LARGE)
+    assert await store.put(SHA, DATA)
+    assert not await store.put(SHA, DATA)
+    assert await store.put(LARGE_SHA, LARGE)
     assert await store.get(SHA) == DATA
     assert await store.contains(SHA)
     for _ in range(2):
