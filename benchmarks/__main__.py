@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +16,9 @@ from pathlib import Path
 
 from benchmarks import connections, entries, hits, joiners, open_purchases, purchases, report, reports, start
 from benchmarks.load import HINT, has_wrk
+from benchmarks.machine import raise_open_files
 from benchmarks.rows import Bench, Found, Plot
 
-_RESULTS = Path(__file__).parent / "results"
-_OPEN_FILES = 16_384
-"""5,000 calls are 5,000 connections of clients, as many to the provider, and again to fetch the pictures."""
 _NOTES = (
     "Ratios are to something bare, measured in alternating runs in the same minutes; figures are medians.",
     "Amounts are this machine's, and other work moves them. uvicorn, one process, with everything on, as shipped:",
@@ -39,14 +36,14 @@ def main() -> None:
         print("\n".join(_GROUPS))
         return
     names = asked.names or list(_GROUPS)
-    _raise_open_files()
+    raise_open_files()
     draw, started = _drawing(), time.monotonic()
     runs = [_run(names, quick=asked.quick) for _ in range(asked.runs)]
     tables = [[row for found in run for row in found.rows] for run in runs]
     plots = [plot for found in runs[-1] for plot in found.plots]
     whole = set(names) == set(_GROUPS) and not asked.quick
     notes = [*_NOTES, _load_note(), *([] if whole else [_part_note(names, quick=asked.quick)])]
-    folder = _RESULTS if whole else _RESULTS / "part"
+    folder = report.RESULTS if whole else report.RESULTS / "part"
     rows = tables[0] if asked.runs == 1 else report.of_runs(tables)
     text = report.write(folder, rows, plots, notes, runs=asked.runs)
     draw(plots, folder)
@@ -82,14 +79,6 @@ def _load_note() -> str:
 
 def _part_note(names: Sequence[str], *, quick: bool) -> str:
     return f"Not the whole: {', '.join(names)}{', with smaller counts' if quick else ''}."
-
-
-def _raise_open_files() -> None:
-    """For this process and those that it starts."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most != resource.RLIM_INFINITY and most < _OPEN_FILES:
-        raise SystemExit(f"The benchmarks need {_OPEN_FILES:,} open files, and {most:,} are allowed (`ulimit -Hn`).")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, most))
 
 
 def _drawing() -> Callable[[Sequence[Plot], Path], None]:

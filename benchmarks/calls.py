@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 
 MODEL = "flux-pro"
 
@@ -14,3 +16,14 @@ def body(seed: int) -> dict[str, object]:
 
 def bodies(seeds: Iterable[int]) -> list[dict[str, object]]:
     return [body(seed) for seed in seeds]
+
+
+def unseeded(number: int) -> dict[str, object]:
+    """One that is never cached."""
+    return {name: value for name, value in body(number).items() if name != "seed"}
+
+
+def write(file: Path, wanted: Iterable[dict[str, object]]) -> Path:
+    """One a line."""
+    file.write_text("\n".join(map(json.dumps, wanted)), encoding="utf-8")
+    return file

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from benchmarks.calls import bodies
 from benchmarks.crowd import Crowd
 from benchmarks.hot_hits import drained_after_s
+from benchmarks.load import call_headers
 from benchmarks.own_client import is_whole, request_bytes
 from benchmarks.rows import Bench, Found, Row, compared
 from benchmarks.servers import Gateway, ProviderServer
@@ -75,7 +76,8 @@ def _compare(few: Gateway, many: Gateway, entries: int, key: str) -> list[Row]:
         found = gateway.admin("GET", "/cache")["entries"]
         if found != expected:
             raise RuntimeError(f"{found} entries, not {expected}")
-    requests = [request_bytes(json.dumps(body), key) for body in bodies(range(1, HOT + 1))]
+    headers = call_headers(key, {})
+    requests = [request_bytes(json.dumps(body), headers) for body in bodies(range(1, HOT + 1))]
     cold, hot = _Medians([], []), _Medians([], [])
     for start in range(0, HOT, _COLD_BATCH):
         cold.ask(few, many, requests[start : start + _COLD_BATCH])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.hot_hits import Hot, drained_after_s, hot_servers
-from benchmarks.load import Load
+from benchmarks.hot_hits import drained_after_s, hot_servers
+from benchmarks.load import Generator, Load
 from benchmarks.rows import Bench, Found, Row, compared
 from benchmarks.servers import Gateway, Server
 
@@ -32,15 +32,15 @@ def measure(bench: Bench) -> Found:
     with hot_servers(bench.subfolder("hits")) as hot:
         before = _hits_in_sql(hot.gateway)
         for _ in range(rounds):
-            bare.append(_round(hot, hot.bare, seconds))
-            ours.append(_round(hot, hot.gateway, seconds))
+            bare.append(one_round(hot.generator, hot.bare, seconds))
+            ours.append(one_round(hot.generator, hot.gateway, seconds))
         in_sql = _hits_in_sql(hot.gateway) - before
     return Found(_rows(ours, bare, in_sql))
 
 
-def _round(hot: Hot, server: Server, seconds: float) -> Round:
+def one_round(generator: Generator, server: Server, seconds: float) -> Round:
     cpu_s = server.cpu_s
-    load = hot.generator.run(server.base_url, connections=CONNECTIONS, seconds=seconds)
+    load = generator.run(server.base_url, connections=CONNECTIONS, seconds=seconds)
     lag_rows, drained_s = 0, 0.0
     if isinstance(server, Gateway):
         lag_rows = server.journal_lag_rows()

@@ -6,8 +6,6 @@ against one is followed by a run against the other.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +15,9 @@ from pathlib import Path
 import httpx
 
 from benchmarks.bare_app import keep_answer
-from benchmarks.calls import bodies
+from benchmarks.calls import bodies, write
 from benchmarks.load import PATH, Generator, Load
+from benchmarks.machine import cores
 from benchmarks.servers import Gateway, ProviderServer, Server, bare_server
 
 PICTURES = 100
@@ -36,18 +35,11 @@ class Hot:
     generator: Generator
 
 
-def cores() -> tuple[set[int] | None, set[int] | None]:
-    """One core for the server measured, the rest for the load. None on a machine of one core."""
-    every = sorted(os.sched_getaffinity(0))
-    return ({every[0]}, set(every[1:])) if len(every) > 1 else (None, None)
-
-
 @contextmanager
 def hot_servers(folder: Path, *, warm_start: bool = False) -> Iterator[Hot]:
     served, load = cores()
-    file, answer = folder / "bodies", folder / "answer"
     wanted = bodies(range(1, PICTURES + 1))
-    file.write_text("\n".join(map(json.dumps, wanted)), encoding="utf-8")
+    file, answer = write(folder / "bodies", wanted), folder / "answer"
     with (
         ProviderServer(folder / "provider.log") as provider,
         Gateway(folder / "gateway", provider.base_url).on(served) as gateway,

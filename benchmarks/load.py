@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from benchmarks.machine import kept_to
 
 PATH = "/v1/images/generations"
 BINS_PER_DECADE = 20
@@ -18,7 +19,7 @@ HINT = "wrk is not installed (`apt-get install wrk`); the own client is used ins
 _SCRIPT = """\
 local requests, turn = {}, 0
 init = function()
-  local headers = {["Authorization"] = "Bearer %(key)s", ["Content-Type"] = "application/json"}
+  local headers = {%(headers)s}
   for line in io.lines("%(bodies)s") do
     requests[#requests + 1] = wrk.format("POST", "%(path)s", headers, line)
   end
@@ -54,6 +55,10 @@ def bin_start_us(number: int) -> float:
     return float(10 ** (number / BINS_PER_DECADE))
 
 
+def call_headers(key: str, more: dict[str, str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}", "Content-Type": "application/json", **more}
+
+
 def has_wrk() -> bool:
     return shutil.which("wrk") is not None
 
@@ -62,7 +67,8 @@ def has_wrk() -> bool:
 class Generator:
     """Makes load of the requests in `bodies` (a file, one a line), in turn.
 
-    `warm_start`: begins once every connection has had an answer, which wrk can't.
+    `warm_start`: begins once every connection has had an answer, which wrk can't. `headers` are sent besides the key.
+    `answer_within_s`: wrk counts an answer that takes longer as an error.
     """
 
     folder: Path
@@ -70,14 +76,15 @@ class Generator:
     key: str
     cores: set[int] | None = None
     warm_start: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    answer_within_s: int = 2
 
     def run(self, base_url: str, *, connections: int, seconds: float) -> Load:
         """Raises RuntimeError when any call was not answered by a 200."""
         make = self._wrk if has_wrk() and not self.warm_start else self._own
         arguments = make(base_url, connections, seconds)
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-        if self.cores:
-            os.sched_setaffinity(process.pid, self.cores)
+        with kept_to(self.cores):
+            process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
         said, _ = process.communicate(timeout=seconds + 30)
         load = Load(**json.loads(said.strip().splitlines()[-1]))
         if process.returncode or load.errors or not load.requests:
@@ -86,10 +93,13 @@ class Generator:
 
     def _wrk(self, base_url: str, connections: int, seconds: float) -> list[str]:
         script = self.folder / "wrk.lua"
-        script.write_text(_SCRIPT % {"key": self.key, "bodies": self.bodies, "path": PATH})
-        return ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), base_url]
+        headers = ", ".join(f'["{name}"] = "{value}"' for name, value in call_headers(self.key, self.headers).items())
+        script.write_text(_SCRIPT % {"headers": headers, "bodies": self.bodies, "path": PATH})
+        limits = [f"-c{connections}", f"-d{seconds:.0f}s", f"--timeout={self.answer_within_s}s"]
+        return ["wrk", "-t1", *limits, "-s", str(script), base_url]
 
     def _own(self, base_url: str, connections: int, seconds: float) -> list[str]:
         port = str(urlsplit(base_url).port)
         module = [sys.executable, "-m", "benchmarks.own_client"]
-        return [*module, port, str(self.bodies), self.key, str(connections), str(seconds)]
+        headers = json.dumps(call_headers(self.key, self.headers))
+        return [*module, port, str(self.bodies), headers, str(connections), str(seconds)]

@@ -1,4 +1,4 @@
-"""A load generator with a warm start. `python -m benchmarks.own_client PORT BODIES KEY CONNECTIONS SECONDS`.
+"""A load generator with a warm start. `python -m benchmarks.own_client PORT BODIES HEADERS CONNECTIONS SECONDS`.
 
 Every connection has had one answer before all begin at once: uvloop takes in one new connection a turn of its loop,
 so that among hundreds that are busy from the start, the last wait for seconds before they are even accepted.
@@ -81,9 +81,16 @@ def is_whole(answer: bytes) -> bool:
     return len(answer) >= end + 4 + int(answer[at : answer.index(b"\r", at)])
 
 
-def request_bytes(body: str, key: str) -> bytes:
-    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
-    return f"{head}Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
+def request_bytes(body: str, headers: dict[str, str]) -> bytes:
+    said = {"Host": "127.0.0.1", **headers, "Content-Length": str(len(body.encode()))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+    return f"POST {PATH} HTTP/1.1\r\n{head}\r\n{body}".encode()
+
+
+def read_requests(bodies: str, headers: str) -> list[bytes]:
+    """Of a file with a body a line, and headers in JSON."""
+    lines = Path(bodies).read_text(encoding="utf-8").splitlines()
+    return [request_bytes(line, json.loads(headers)) for line in lines]
 
 
 async def _load(port: int, requests: list[bytes], connections: int, seconds: float) -> Load:
@@ -107,8 +114,8 @@ async def _load(port: int, requests: list[bytes], connections: int, seconds: flo
 
 
 def main() -> None:
-    port, bodies, key, connections, seconds = sys.argv[1:]
-    requests = [request_bytes(body, key) for body in Path(bodies).read_text(encoding="utf-8").splitlines()]
+    port, bodies, headers, connections, seconds = sys.argv[1:]
+    requests = read_requests(bodies, headers)
     print(json.dumps(asdict(uvloop.run(_load(int(port), requests, int(connections), float(seconds))))))
 
 

@@ -19,7 +19,7 @@ from benchmarks.calls import body
 from benchmarks.hot_hits import drained_after_s
 from benchmarks.load import PATH
 from benchmarks.rows import Bench, Found, Row, compared
-from benchmarks.servers import Gateway, ProviderServer, Server
+from benchmarks.servers import PROVIDER_KEY, Gateway, ProviderServer, Server
 
 ROUNDS = 5
 AT_ONCE = 16
@@ -99,7 +99,7 @@ class _Purchases:
     async def _direct(self) -> float:
         """Seconds of a call to the provider plus fetching the picture."""
         started = time.perf_counter()
-        answer = await self._post(self._provider.base_url, "provider-secret")
+        answer = await self._post(self._provider.base_url, PROVIDER_KEY)
         async with self._http.get(answer["images"][0]["url"]) as response:
             response.raise_for_status()
             await response.read()

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.rows import Plot, Row
 from gateway import __version__
 
+RESULTS = Path(__file__).parent / "results"
 _SHOWN = ("uvicorn", "uvloop", "httptools", "msgspec", "fastapi", "jsonschema-rs", "sqlalchemy", "aiohttp")
 _HEAD = "| | figure | of each {each} | reach | aim | | ours | yardstick |\n|---|---|---|---|---|---|---|---|"
 
@@ -42,22 +43,32 @@ def machine() -> dict[str, str]:
 
 def markdown(rows: Sequence[Row], plots: Sequence[Plot], notes: Sequence[str], *, runs: int) -> str:
     lines = ["# What the gateway costs", "", "Measured by `make bench`.", *notes, ""]
-    lines.append(_HEAD.format(each="run" if runs > 1 else "round"))
-    lines += [_line(row) for row in rows]
+    lines += table(rows, each="run" if runs > 1 else "round")
     lines += [part for plot in plots for part in ("", f"![{plot.title}]({plot.name}.svg)")] + [""]
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
     return "\n".join([*lines, facts, ""])
 
 
+def table(rows: Sequence[Row], *, each: str = "round") -> list[str]:
+    return [_HEAD.format(each=each), *map(_line, rows)]
+
+
 def write(folder: Path, rows: Sequence[Row], plots: Sequence[Plot], notes: Sequence[str], *, runs: int) -> str:
     """Write `latest.md` and `latest.json` into the folder; returns the former."""
     text = markdown(rows, plots, notes, runs=runs)
-    folder.mkdir(exist_ok=True)
-    (folder / "latest.md").write_text(text, encoding="utf-8")
-    shown = [asdict(row) | {"verdict": row.verdict} for row in rows]
-    found = {"machine": machine(), "notes": list(notes), "rows": shown}
-    (folder / "latest.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+    keep(folder, "latest", text, {"machine": machine(), "notes": list(notes), "rows": as_json(rows)})
     return text
+
+
+def keep(folder: Path, name: str, text: str, found: Mapping[str, object]) -> None:
+    """The same twice: for people, and for machines."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
+    return [asdict(row) | {"verdict": row.verdict} for row in rows]
 
 
 def _line(row: Row) -> str:

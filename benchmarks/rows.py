@@ -81,9 +81,9 @@ class Found:
     plots: Sequence[Plot] = field(default_factory=tuple)
 
 
-def ratios(ours: Sequence[float], yardstick: Sequence[float]) -> list[float]:
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     """Of runs made one after the other."""
-    return [a / b for a, b in zip(ours, yardstick, strict=True)]
+    return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def compared(
@@ -95,9 +95,10 @@ def compared(
     reach: float | None = None,
     aim: float | None = None,
     more_is_better: bool = False,
+    inverse: bool = False,
 ) -> Row:
-    """A row whose figure is the median ratio of alternating runs."""
-    each = ratios(ours, yardstick)
+    """A row whose figure is the median ratio of alternating runs; `inverse`: the yardstick's to ours."""
+    each = ratios(yardstick, ours) if inverse else ratios(ours, yardstick)
     shown = [f"{statistics.median(some):,.4g} {unit}" for some in (ours, yardstick)]
     return Row(
         name,

@@ -13,20 +13,34 @@ import httpx
 import psutil
 
 from benchmarks.lean_provider import State
+from benchmarks.machine import kept_to
 from tests.support.ports import free_port
 
 ADMIN_KEY = "admin-key-of-the-benchmarks"
-_READY_WITHIN_S = 60.0
+PROVIDER_KEY = "provider-secret"
 _IDLE_LOOK_S = 0.5
 
 
 class Server:
     """A process that listens on a port. A context manager: ready inside, ended after."""
 
-    def __init__(self, arguments: list[str], *, port: int, ready_path: str, log: Path) -> None:
+    ready_within_s = 60.0
+
+    def __init__(
+        self,
+        arguments: list[str],
+        *,
+        port: int,
+        ready_path: str,
+        log: Path,
+        executable: str = sys.executable,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """`environment`: besides this process's own."""
         self.base_url = f"http://127.0.0.1:{port}"
         self.ready_after_s = 0.0
-        self._arguments = arguments
+        self._command = [executable, *arguments]
+        self._environment = environment or {}
         self._ready_path = ready_path
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,20 +53,20 @@ class Server:
 
     def __enter__(self) -> Self:
         started = time.monotonic()
-        with self._log.open("ab") as log:
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        with self._log.open("ab") as log, kept_to(self._cores):
             self._process = subprocess.Popen(
-                [sys.executable, *self._arguments],
+                self._command,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+                env=inherited | self._environment,
             )
-        if self._cores:
-            os.sched_setaffinity(self._process.pid, self._cores)
         with httpx.Client(base_url=self.base_url) as client:
             while not _answers(client, self._ready_path):
-                if self._process.poll() is not None or time.monotonic() - started > _READY_WITHIN_S:
-                    raise RuntimeError(f"{self._arguments} did not start:\n{self._log.read_text()}")
+                if self._process.poll() is not None or time.monotonic() - started > self.ready_within_s:
+                    self.__exit__()
+                    raise RuntimeError(f"{self._command} did not start:\n{self._log.read_text()}")
                 time.sleep(0.005)
         self.ready_after_s = time.monotonic() - started
         return self
@@ -69,12 +83,12 @@ class Server:
     @property
     def cpu_s(self) -> float:
         """User and system time of every thread so far (`utime` and `stime` of /proc/PID/stat)."""
-        times = self._stats.cpu_times()
-        return float(times.user + times.system)
+        times = [process.cpu_times() for process in self._processes]
+        return float(sum(each.user + each.system for each in times))
 
     @property
     def memory_bytes(self) -> int:
-        return int(self._stats.memory_info().rss)
+        return sum(int(process.memory_info().rss) for process in self._processes)
 
     def settled(self) -> Self:
         """Returns once the process has been idle for a moment: all that it was sent has been taken in."""
@@ -87,9 +101,9 @@ class Server:
             before_s = now_s
 
     @property
-    def _stats(self) -> psutil.Process:
+    def _processes(self) -> list[psutil.Process]:
         assert self._process is not None
-        return psutil.Process(self._process.pid)
+        return [psutil.Process(self._process.pid)]
 
 
 def bare_server(answer: Path, log: Path) -> Server:
@@ -127,7 +141,7 @@ class Gateway(Server):
             f"security: {{admin_key: {ADMIN_KEY}}}\n"
             "providers:\n"
             f"  - {{kind: aimlapi, base_url: '{provider_url}', image_hosts: ['{provider_url.removeprefix('http://')}'],\n"
-            f"     api_keys: [{{value: provider-secret, max_concurrency: {max_concurrency}}}]}}\n"
+            f"     api_keys: [{{value: {PROVIDER_KEY}, max_concurrency: {max_concurrency}}}]}}\n"
         )
         arguments = ["-m", "gateway", "--config", str(config), "serve"]
         super().__init__(arguments, port=port, ready_path="/readyz", log=folder / "log")

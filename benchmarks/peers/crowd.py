@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from benchmarks.hits import cores
-from benchmarks.peers.at_once import Answers, ask_at_once
+from benchmarks.calls import bodies, body
+from benchmarks.crowd import Answers
+from benchmarks.machine import cores
 from benchmarks.peers.litellm import PLAIN, litellm
 from benchmarks.peers.nginx import nginx
 from benchmarks.peers.portkey import portkey
-from benchmarks.peers.process import Watched
 from benchmarks.peers.report import Beside
-from benchmarks.peers.work import Provider, picture
+from benchmarks.peers.work import Contender, Provider
 from benchmarks.servers import Gateway
 
 _CALLS = 2000
 _DELAY_S = 5
-_WITHIN_S = 90
+_LOOK_EVERY_S = 0.25
 
 
 def measure(folder: Path, provider: Provider) -> list[Beside]:
@@ -24,22 +25,24 @@ def measure(folder: Path, provider: Provider) -> list[Beside]:
     url = provider.base_url
     answered, done, memory = dict[str, str](), dict[str, str](), dict[str, str]()
 
-    def ask(name: str, server: Watched, headers: dict[str, str]) -> None:
+    def ask(asked: Contender) -> None:
         provider.start_over(delay_s=_DELAY_S)
-        found, each_kib = _crowd(server, headers)
-        answered[name] = f"{found.good:,}"
-        done[name] = f"{found.taken_s:.0f} s" if found.good == _CALLS else f"given up after {found.taken_s:.0f} s"
-        memory[name] = f"{each_kib:.0f} KiB"
+        found, each_kib = _crowd(folder, asked)
+        taken_s = found.last_s - found.started_s
+        answered[asked.name] = f"{found.answered:,}"
+        done[asked.name] = f"given up after {taken_s:.0f} s" if found.refused else f"{taken_s:.0f} s"
+        memory[asked.name] = f"{each_kib:.0f} KiB"
 
-    with _wide_gateway(folder / "darkroom-crowd", url).on(served) as gateway:
-        ask("Darkroom", gateway, {"Authorization": f"Bearer {gateway.new_key()}"})
+    # The default, 64 at once with a provider key, would make the others wait.
+    with Gateway(folder / "darkroom-crowd", url, max_concurrency=_CALLS).on(served) as gateway:
+        ask(Contender.ours(gateway))
     for peer in (
-        nginx(folder / "nginx-crowd", url, cached=False, cores=served),
-        litellm(folder / "litellm-crowd", url, PLAIN, cores=served),
-        portkey(folder / "portkey-crowd", url, cores=served),
+        nginx(folder / "nginx-crowd", url, cached=False),
+        litellm(folder / "litellm-crowd", url, PLAIN),
+        portkey(folder / "portkey-crowd", url),
     ):
-        with peer:
-            ask(peer.name, peer, peer.said)
+        with peer.on(served):
+            ask(Contender.theirs(peer))
     return [
         Beside(f"Answered of {_CALLS:,} calls open at once, {_DELAY_S} s each", answered),
         Beside("All done after", done),
@@ -47,18 +50,14 @@ def measure(folder: Path, provider: Provider) -> list[Beside]:
     ]
 
 
-def _crowd(server: Watched, headers: dict[str, str]) -> tuple[Answers, float]:
+def _crowd(folder: Path, asked: Contender) -> tuple[Answers, float]:
     """The answers, and KiB a call above what the server had at rest. One call first, for what is loaded late."""
-    ask_at_once(server.base_url, headers, [picture(_CALLS)], within_s=_WITHIN_S)
-    at_rest = server.memory_bytes
-    bodies = [picture(number) for number in range(_CALLS)]
-    found = ask_at_once(server.base_url, headers, bodies, within_s=_WITHIN_S, watch=lambda: server.memory_bytes)
-    return found, (found.peak - at_rest) / 1024 / _CALLS
-
-
-def _wide_gateway(folder: Path, provider_url: str) -> Gateway:
-    """One that may have all of them at the provider; the default, 64 a provider key, would make the others wait."""
-    gateway = Gateway(folder, provider_url)
-    config = folder / "config.yaml"
-    config.write_text(config.read_text().replace("max_concurrency: 64", f"max_concurrency: {_CALLS}"))
-    return gateway
+    with asked.crowd(folder, [body(_CALLS + 1)]) as first:
+        first.outcome()
+    at_rest = peak = asked.server.memory_bytes
+    with asked.crowd(folder, bodies(range(1, _CALLS + 1))) as crowd:
+        while crowd.waits:
+            peak = max(peak, asked.server.memory_bytes)
+            time.sleep(_LOOK_EVERY_S)
+        found = crowd.outcome()
+    return found, (peak - at_rest) / 1024 / _CALLS

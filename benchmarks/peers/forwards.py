@@ -5,16 +5,16 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.hits import CONNECTIONS, ROUND_S, cores
+from benchmarks.calls import unseeded, write
+from benchmarks.hits import CONNECTIONS, Round, one_round
+from benchmarks.machine import cores
 from benchmarks.peers.litellm import PLAIN, litellm
 from benchmarks.peers.nginx import nginx
 from benchmarks.peers.portkey import portkey
-from benchmarks.peers.process import Watched
 from benchmarks.peers.report import Beside
-from benchmarks.peers.work import Patient, Provider, picture, write_bodies
+from benchmarks.peers.work import ROUND_S, Contender, Provider
 from benchmarks.servers import Gateway
 
 _ROUNDS = 3
@@ -22,48 +22,39 @@ _WARM_UP_S = 3
 _PROMPTS = 100
 
 
-@dataclass
-class _Contender:
-    server: Watched
-    generator: Patient
-    cpu_ms: list[float] = field(default_factory=list)
-    per_s: list[float] = field(default_factory=list)
-
-    def run(self) -> None:
-        cpu_s = self.server.cpu_s
-        load = self.generator.run(self.server.base_url, connections=CONNECTIONS, seconds=ROUND_S)
-        self.cpu_ms.append((self.server.cpu_s - cpu_s) / load.requests * 1000)
-        self.per_s.append(load.per_s)
-
-
 def measure(folder: Path, provider: Provider) -> list[Beside]:
     """Medians of alternating runs; the provider is on the load's cores."""
-    served, load = cores()
+    served, _ = cores()
     provider.start_over()
-    file = write_bodies(folder / "forwards", [picture(number) for number in range(_PROMPTS)])
+    file = write(folder / "forwards", map(unseeded, range(1, _PROMPTS + 1)))
     url = provider.base_url
     with ExitStack() as stack:
         gateway = stack.enter_context(Gateway(folder / "darkroom-forwards", url).on(served))
-        contenders = {"Darkroom": _Contender(gateway, Patient(folder, file, gateway.new_key(), load))}
-        for peer in (
-            nginx(folder / "nginx-forwards", url, cached=False, cores=served),
-            litellm(folder / "litellm-forwards", url, PLAIN, cores=served),
-            portkey(folder / "portkey-forwards", url, cores=served),
-        ):
-            stack.enter_context(peer)
-            contenders[peer.name] = _Contender(peer, Patient(folder, file, peer.key, load, peer.headers))
-        for each in contenders.values():
-            each.generator.run(each.server.base_url, connections=CONNECTIONS, seconds=_WARM_UP_S)
-        for _ in range(_ROUNDS):
-            for each in contenders.values():
-                each.run()
+        peers = (
+            nginx(folder / "nginx-forwards", url, cached=False),
+            litellm(folder / "litellm-forwards", url, PLAIN),
+            portkey(folder / "portkey-forwards", url),
+        )
+        theirs = [Contender.theirs(stack.enter_context(peer.on(served))) for peer in peers]
+        rounds = _alternating(folder, file, [Contender.ours(gateway), *theirs])
 
-    def shown(figure: Callable[[_Contender], list[float]], unit: str) -> dict[str, str]:
-        return {name: f"{statistics.median(figure(each)):,.3g} {unit}" for name, each in contenders.items()}
+    def shown(figure: Callable[[Round], float], unit: str) -> dict[str, str]:
+        return {name: f"{statistics.median(map(figure, found)):,.3g} {unit}" for name, found in rounds.items()}
 
     return [
         Beside(
-            "CPU a call forwarded (Darkroom: bought, its picture fetched and kept)", shown(lambda c: c.cpu_ms, "ms")
+            "CPU a call forwarded (Darkroom: bought, its picture fetched and kept)",
+            shown(lambda r: r.cpu_us / 1000, "ms"),
         ),
-        Beside(f"Such calls a second, {CONNECTIONS} connections", shown(lambda c: c.per_s, "/s")),
+        Beside(f"Such calls a second, {CONNECTIONS} connections", shown(lambda r: r.load.per_s, "/s")),
     ]
+
+
+def _alternating(folder: Path, file: Path, contenders: list[Contender]) -> dict[str, list[Round]]:
+    for each in contenders:
+        each.load(folder, file).run(each.server.base_url, connections=CONNECTIONS, seconds=_WARM_UP_S)
+    rounds: dict[str, list[Round]] = {each.name: [] for each in contenders}
+    for _ in range(_ROUNDS):
+        for each in contenders:
+            rounds[each.name].append(one_round(each.load(folder, file), each.server, ROUND_S))
+    return rounds

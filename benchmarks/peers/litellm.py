@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
-from benchmarks.peers.process import Peer
-from benchmarks.peers.work import BENCH, MODEL, PROVIDER_KEY
+from benchmarks.calls import MODEL
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.work import BENCH
+from benchmarks.servers import PROVIDER_KEY
 from tests.support.ports import free_port
 
 _HOME = BENCH / "litellm"
@@ -27,20 +29,14 @@ CACHED: dict[str, Any] = {
     # In its own memory: faster than Redis. Pictures are not among the kinds of call that it caches unless they are
     # named here; the two names are the function's, synchronous and not.
     "cache_params": {"type": "local", "supported_call_types": ["image_generation", "aimage_generation"]},
-    # Without it `image_size` and `num_images` are left out of the key, and another size gets the same picture.
+    # Without it the key leaves out `image_size`, `num_images` and `num_inference_steps`, among others, and a call for
+    # another size gets the same picture. It has the prompt, the seed, `n` and `output_format` either way.
     "enable_caching_on_provider_specific_optional_params": True,
 }
 PLAIN: dict[str, Any] = {}
 
 
-def litellm(
-    folder: Path,
-    provider_url: str,
-    settings: dict[str, Any],
-    *,
-    budget_usd: float | None = None,
-    cores: set[int] | None = None,
-) -> Peer:
+def litellm(folder: Path, provider_url: str, settings: dict[str, Any], *, budget_usd: float | None = None) -> Peer:
     """One worker. Its callers send the master key: the only one without a database, and the cheapest to check.
 
     `budget_usd` a day, on the deployment: the kind of budget it has without a database.
@@ -64,8 +60,15 @@ def litellm(
     file.write_text(yaml.safe_dump(config))
     address = ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
     command = [str(_HOME / "bin" / "litellm"), "--config", str(file), *address]
-    log = folder / "log"
-    return Peer("LiteLLM", command, port, "/health/liveliness", log, _KEY, environment=_ENVIRONMENT, cores=cores)
+    return Peer(
+        "LiteLLM",
+        command,
+        port=port,
+        ready_path="/health/liveliness",
+        log=folder / "log",
+        key=_KEY,
+        environment=_ENVIRONMENT,
+    )
 
 
 def version() -> str:

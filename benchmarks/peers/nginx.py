@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.peers.process import Peer
-from benchmarks.peers.work import PROVIDER_KEY
+from benchmarks.peers.peer import Peer
+from benchmarks.servers import PROVIDER_KEY
 from tests.support.ports import free_port
 
 _CONFIG = """\
@@ -66,9 +66,7 @@ proxy_cache pictures;
       proxy_cache_lock on;              # equal calls wait for the first, 5 s long by default"""
 
 
-def nginx(
-    folder: Path, provider_url: str, *, cached: bool = True, tuned: bool = False, cores: set[int] | None = None
-) -> Peer:
+def nginx(folder: Path, provider_url: str, *, cached: bool = True, tuned: bool = False) -> Peer:
     folder.mkdir()
     port = free_port()
     config = folder / "nginx.conf"
@@ -82,7 +80,7 @@ def nginx(
     }
     config.write_text(_CONFIG % facts)
     command = [_found(), "-e", f"{folder}/error.log", "-c", str(config)]
-    return Peer("nginx", command, port, "/ready", folder / "log", PROVIDER_KEY, cores=cores)
+    return Peer("nginx", command, port=port, ready_path="/ready", log=folder / "log", key=PROVIDER_KEY)
 
 
 def version() -> str:

@@ -6,15 +6,16 @@ import json
 import subprocess
 from pathlib import Path
 
-from benchmarks.peers.process import Peer
-from benchmarks.peers.work import BENCH, PROVIDER_KEY
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.work import BENCH
+from benchmarks.servers import PROVIDER_KEY
 from tests.support.ports import free_port
 
 _NODE = BENCH / "node" / "bin" / "node"
 _PACKAGE = BENCH / "portkey" / "node_modules" / "@portkey-ai" / "gateway"
 
 
-def portkey(folder: Path, provider_url: str, *, cores: set[int] | None = None) -> Peer:
+def portkey(folder: Path, provider_url: str) -> Peer:
     folder.mkdir()
     port = free_port()
     headers = {
@@ -24,9 +25,16 @@ def portkey(folder: Path, provider_url: str, *, cores: set[int] | None = None) -
     }
     # Headless: without its page for people, which keeps every request for display.
     command = [str(_NODE), str(_PACKAGE / "build" / "start-server.js"), f"--port={port}", "--headless"]
-    # The cheaper mode of Node's libraries.
-    environment = {"NODE_ENV": "production"}
-    return Peer("Portkey", command, port, "/", folder / "log", PROVIDER_KEY, headers, environment, cores)
+    return Peer(
+        "Portkey",
+        command,
+        port=port,
+        ready_path="/",
+        log=folder / "log",
+        key=PROVIDER_KEY,
+        headers=headers,
+        environment={"NODE_ENV": "production"},  # the cheaper mode of Node's libraries
+    )
 
 
 def version() -> str:

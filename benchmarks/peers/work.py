@@ -1,60 +1,24 @@
-"""The work that every gateway is given, and the load that makes it."""
+"""The provider that every gateway is put in front of, and those that call them."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
-from benchmarks.load import PATH, Generator
-from benchmarks.servers import MODEL, Server
+from benchmarks.crowd import Crowd
+from benchmarks.load import Generator
+from benchmarks.machine import cores
+from benchmarks.peers.peer import Peer
+from benchmarks.servers import Gateway, Server
 from tests.support.ports import free_port
 
-__all__ = ["BENCH", "MODEL", "PATH", "PROVIDER_KEY", "Patient", "Provider", "picture", "post", "write_bodies"]
-
 BENCH = Path(__file__).parents[2] / ".bench"
-PROVIDER_KEY = "provider-secret"
+ROUND_S = 4
 _ANSWER_WITHIN_S = 30
-_TO_THE_HEADERS = '["Content-Type"] = "application/json"'
-
-
-@dataclass(frozen=True)
-class Patient(Generator):
-    """A load that sends `headers` too and waits for slow answers: wrk counts one after 2 s as an error by itself."""
-
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def _wrk(self, base_url: str, connections: int, seconds: float) -> list[str]:
-        *command, url = super()._wrk(base_url, connections, seconds)
-        script = self.folder / "wrk.lua"
-        added = "".join(f', ["{name}"] = "{value}"' for name, value in self.headers.items())
-        script.write_text(script.read_text().replace(_TO_THE_HEADERS, _TO_THE_HEADERS + added))
-        return [*command, "--timeout", f"{_ANSWER_WITHIN_S}s", url]
-
-
-def picture(number: int, *, seed: int | None = None) -> dict[str, object]:
-    """A call for a picture; without a seed none that the gateway caches."""
-    body: dict[str, object] = {"model": MODEL, "prompt": f"A lighthouse at dawn, number {number}"}
-    if seed is not None:
-        body["seed"] = seed
-    body["image_size"] = {"width": 512, "height": 512}
-    return body
-
-
-def write_bodies(file: Path, bodies: list[dict[str, object]]) -> Path:
-    file.write_text("\n".join(map(json.dumps, bodies)), encoding="utf-8")
-    return file
-
-
-def post(base_url: str, key: str, bodies: list[dict[str, object]]) -> None:
-    """Ask for each in turn, with the bytes that the load sends."""
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    with httpx.Client(headers=headers, timeout=60) as client:
-        for body in bodies:
-            client.post(base_url + PATH, content=json.dumps(body)).raise_for_status()
+_ALL_WITHIN_S = 90
 
 
 class Provider(Server):
@@ -79,3 +43,37 @@ class Provider(Server):
     def _books(self) -> dict[str, Any]:
         books: dict[str, Any] = httpx.get(f"{self.base_url}/_bill", timeout=60).json()
         return books
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server that runs, and what its callers send: `key` as Bearer, and `headers` besides."""
+
+    name: str
+    server: Server
+    key: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def ours(cls, gateway: Gateway, key: str = "") -> Self:
+        return cls("Darkroom", gateway, key or gateway.new_key())
+
+    @classmethod
+    def theirs(cls, peer: Peer) -> Self:
+        return cls(peer.name, peer, peer.key, peer.headers)
+
+    def load(self, folder: Path, file: Path) -> Generator:
+        """Of the bodies in `file`."""
+        return Generator(folder, file, self.key, cores()[1], headers=self.headers, answer_within_s=_ANSWER_WITHIN_S)
+
+    def crowd(self, folder: Path, wanted: list[dict[str, object]]) -> Crowd:
+        """All at one moment, each on a connection of its own."""
+        return Crowd(
+            self.server.base_url,
+            wanted,
+            self.key,
+            folder,
+            headers=self.headers,
+            within_s=_ALL_WITHIN_S,
+            cores=cores()[1],
+        )
