@@ -22,7 +22,7 @@ from gateway.providers.key_lane import Grant, KeyState, Lane, PooledKey, Waiter
 from gateway.providers.key_log import Mended, log_change
 from gateway.providers.key_refusals import every_key_busy, every_key_refused, no_key_configured, no_key_usable
 
-__all__ = ["Grant", "KeyPool", "KeyState", "PooledKey"]
+__all__ = ["KeyPool", "KeyState", "PooledKey"]
 
 
 class KeyPool:
@@ -48,24 +48,14 @@ class KeyPool:
         self._budget = RetryBudget()
         self._timer: asyncio.TimerHandle | None = None
 
-    def take_free(self) -> Grant | None:
-        """A slot that is free now, for `slot` or `give_back`; None when there is none, or others wait for one."""
-        free = self._free_lanes(now_s := self._clock())
-        return None if self._waiters or not free else self._take(_best(free, now_s), now_s)
-
-    def give_back(self, grant: Grant) -> None:
-        self._release(grant)
-
     @asynccontextmanager
-    async def slot(
-        self, *, exclude: Collection[str] = (), timeout_s: float, taken: Grant | None = None
-    ) -> AsyncIterator[ProviderKey]:
-        """A key with a free slot, not among the ids in `exclude`; held until the block ends. `taken`: had before.
+    async def slot(self, *, exclude: Collection[str] = (), timeout_s: float) -> AsyncIterator[ProviderKey]:
+        """A key with a free slot, not among the ids in `exclude`; held until the block ends.
 
         Say `succeeded` or `failed` inside the block: at its end the slot goes to the next call. Raises
         `ProviderUnavailable` when no slot frees within `timeout_s`, and at once when no key may serve by then.
         """
-        grant = taken or await self._acquire(frozenset(exclude), timeout_s)
+        grant = await self._acquire(frozenset(exclude), timeout_s)
         try:
             yield grant.key
         finally:
@@ -182,8 +172,9 @@ class KeyPool:
             # A waiter cancelled this instant still stands in the queue until it runs: it takes nothing.
             open_to_it = [lane for lane in free if lane.id not in waiter.excluded]
             if open_to_it and not waiter.granted.done():
+                best = min(open_to_it, key=lambda lane: lane.rank_at(now_s))
                 self._waiters.remove(waiter)
-                waiter.granted.set_result(self._take(_best(open_to_it, now_s), now_s))
+                waiter.granted.set_result(self._take(best, now_s))
         self._set_timer(now_s)
 
     def _turn_away(self) -> None:
@@ -256,7 +247,3 @@ class KeyPool:
         now_s = self._clock()
         before, lane.health = lane.health.status_at(now_s), health
         log_change(self.provider, lane.id, before=before, health=health, now_s=now_s, mended=mended)
-
-
-def _best(lanes: Sequence[Lane], now_s: float) -> Lane:
-    return min(lanes, key=lambda lane: lane.rank_at(now_s))

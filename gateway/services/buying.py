@@ -23,7 +23,7 @@ from gateway.domain.pricing import MICRO_PER_USD
 from gateway.domain.usage_row import UsageRow, failed_row
 from gateway.errors import DarkroomError, LedgerUnavailable, ProviderUnavailable, StorageFailed, to_record
 from gateway.providers.base import Order, Provider, ProviderKey
-from gateway.providers.key_pool import Grant, KeyPool, PooledKey
+from gateway.providers.key_pool import KeyPool, PooledKey
 from gateway.services.calls import Call
 from gateway.services.charges import charge_of, expected_of
 from gateway.services.prices import PriceBook
@@ -59,16 +59,12 @@ class Vendor:
 
 @dataclass(frozen=True, slots=True)
 class Commission:
-    """What is to be bought, for whom, where. `tell` is called with a refusal as soon as it is certain.
-
-    `slot`: that of the first attempt, if one was free when the money was reserved; then it is marked as sent already.
-    """
+    """What is to be bought, for whom, where. `tell` is called with a refusal as soon as it is certain."""
 
     intent: Intent
     call: Call
     vendor: Vendor
     tell: Callable[[DarkroomError], None]
-    slot: Grant | None
 
     @property
     def request(self) -> ImageRequest:
@@ -155,9 +151,8 @@ class Buyer:
         vendor.pool.begin()
         while True:
             attempt += 1
-            slot = commission.slot if attempt == 1 else None
             try:
-                return await self._attempt(commission, refused_keys, deadline, slot)
+                return await self._attempt(commission, refused_keys, deadline)
             except UpstreamFailure as failure:
                 verdict = judge(failure.event)
                 self._report(commission, failure, attempt)
@@ -172,14 +167,11 @@ class Buyer:
                 await self._end(commission, error, Proof.NOT_BOUGHT)
                 raise
 
-    async def _attempt(
-        self, commission: Commission, refused_keys: set[str], deadline: float, slot: Grant | None
-    ) -> ProviderAnswer:
+    async def _attempt(self, commission: Commission, refused_keys: set[str], deadline: float) -> ProviderAnswer:
         intent, pool = commission.intent, commission.vendor.pool
         wait_s = max(0.0, deadline - time.monotonic())
-        async with pool.slot(exclude=refused_keys, timeout_s=wait_s, taken=slot) as key:
-            if slot is None:
-                await self._mark_sent(intent.id, key)
+        async with pool.slot(exclude=refused_keys, timeout_s=wait_s) as key:
+            await self._mark_sent(intent.id, key)
             order = Order(intent.id, commission.request.model.upstream_model, commission.request.parameters)
             started = time.monotonic()
             try:

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 import structlog
 
 from gateway.domain.ids import new_id
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.limits import Metric
 from gateway.errors import DarkroomError, Draining, LedgerUnavailable
-from gateway.providers.key_pool import Grant
 from gateway.services.answers import AnswerCache
 from gateway.services.buying import Buyer, Commission, Vendor
 from gateway.services.calls import Call
@@ -179,12 +177,9 @@ class Purchases:
         )
 
     async def _run(self, purchase: Purchase, call: Call, vendor: Vendor) -> None:
-        slot = vendor.pool.take_free()
         try:
-            await self._reserve(purchase, call, slot)
+            await self._reserve(purchase, call)
         except Exception as exc:  # noqa: BLE001  (whatever it is, it is the caller's to hear)
-            if slot is not None:
-                vendor.pool.give_back(slot)
             _resolve(purchase.reserved, exc)
             purchase.outcome.cancel()
             return
@@ -196,7 +191,7 @@ class Purchases:
         self._metrics.open_purchases.inc()
         try:
             purchase.reserved.set_result(None)
-            published = await self._buyer.buy(Commission(purchase.intent, call, vendor, purchase.refuse, slot))
+            published = await self._buyer.buy(Commission(purchase.intent, call, vendor, purchase.refuse))
             if published.entry is not None:
                 self._answers.keep(published.entry)
             purchase.outcome.set_result(published)
@@ -217,10 +212,8 @@ class Purchases:
         with contextlib.suppress(LedgerUnavailable):
             await self._database.write(lambda conn: orphans.disown(conn, generation_id, lease_owner=self._process_id))
 
-    async def _reserve(self, purchase: Purchase, call: Call, slot: Grant | None) -> None:
-        """With a slot at hand the order is marked as sent in the same transaction: it leaves right after."""
+    async def _reserve(self, purchase: Purchase, call: Call) -> None:
         caller, _, plan = call.known
-        intent, owner = purchase.intent, self._process_id
 
         def accepts(entry: Entry, now_ms: int) -> bool:
             return plan.readable and plan.accepts(
@@ -228,13 +221,11 @@ class Purchases:
             )
 
         limits = [limit for limit in caller.limits if limit.metric is not Metric.REQUESTS]
-
-        def reserve(conn: sa.Connection) -> None:
-            generations.reserve(conn, intent, limits, lease_owner=owner, accepts=accepts)
-            if slot is not None:
-                generations.mark_sent(conn, intent.id, lease_owner=owner, provider_key_id=slot.key.id)
-
-        await self._database.write(reserve)
+        await self._database.write(
+            lambda conn: generations.reserve(
+                conn, purchase.intent, limits, lease_owner=self._process_id, accepts=accepts
+            )
+        )
 
 
 def _cut_off() -> Draining:
