@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from gateway.domain.pricing import parse_price
 from gateway.errors import ConfigurationError
 
 _KEY_BYTES = 32
+_HEADER_TOKEN = re.compile(r"[!-~]+")
 
 
 def _number_as_text(value: Any) -> Any:
@@ -249,9 +251,13 @@ class ProviderKeySettings(Section):
     @field_validator("value")
     @classmethod
     def _present(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().strip():
+        """As a header can carry it: a file that it is read from often ends in a line break."""
+        key = value.get_secret_value().strip()
+        if not key:
             raise ValueError("the key is empty")
-        return value
+        if not _HEADER_TOKEN.fullmatch(key):
+            raise ValueError("the key has characters that no header can carry: it is printable ASCII without spaces")
+        return SecretStr(key)
 
 
 class AimlapiSettings(Section):

@@ -28,6 +28,7 @@ MESSAGES = {
     "base_url_without_scheme": ":3: providers.0.base_url: start it with http:// or https://",
     "duplicate_key": ":4: server.port stands there twice",
     "empty_provider_key": ":3: providers.0.api_keys.0.value: the key is empty",
+    "provider_key_no_header_carries": ":3: providers.0.api_keys.0.value: the key has characters that no header",
     "endless_number": ":2: server.drain_s: Input should be a finite number",
     "image_host_is_an_address": ":3: providers.0.image_hosts: 'https://cdn.example.com/' is not a host",
     "image_store_s3_with_half_a_key": ":1: image_store: access_key_id and secret_access_key go together: give",

@@ -86,11 +86,10 @@ class HitProtocol(OneWriteProtocol):
         call, self._begun = self._begun, None
         if call is None:
             call = begin_call(read_head(self.scope["headers"]), body)
-            if self._may_answer() and self.parser.should_keep_alive():
-                hits.remember(self._whole, call)
-                if self._answer(hits, call):
-                    self.request_is_over()
-                    return
+            if self._may_answer() and self.parser.should_keep_alive() and self._answer(hits, call):
+                hits.remember(self._whole, body, call.head)
+                self.request_is_over()
+                return
         self.scope[STATE] = call  # type: ignore[literal-required]
         self._waiting += (call,)
         super().begin_request()
@@ -114,6 +113,7 @@ class HitProtocol(OneWriteProtocol):
             self.hits is not None
             and self.url in _PATHS
             and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"  # an older client would have to be told what of the connection
             and not self.expect_100_continue
             and not self.parser.should_upgrade()
             and not self.is_answering()

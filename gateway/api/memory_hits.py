@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import structlog
+
 from gateway.api.answer_headers import Header, call_headers, constant_headers, delivery_headers
 from gateway.errors import DarkroomError
 from gateway.resources import Call, Delivery, Head, Resources
@@ -11,6 +13,9 @@ from gateway.resources import Call, Delivery, Head, Resources
 _MOST_BYTES = 16_384
 _KNOWN_HEADS = 1024
 _KNOWN_HEAD_BYTES = 2048
+
+
+_log = structlog.get_logger(__name__)
 
 
 class MemoryHits:
@@ -41,19 +46,21 @@ class MemoryHits:
                 return None if delivery is None else self._message(call, delivery, common)
         except DarkroomError as refusal:
             call.refusal = refusal
+        except Exception:  # noqa: BLE001  (a defect of ours: the application has another way)
+            _log.exception("hit_broke", request_id=call.request_id)
         return None
 
-    def remember(self, request: bytes, call: Call) -> None:
-        """Keep what the head of a request means, if that is all there was before the body. The oldest makes room."""
-        size = len(request) - len(call.body)
+    def remember(self, request: bytes, body: bytes, meaning: Head) -> None:
+        """Keep what the head of a hit means, if that is all there was before the body. The oldest makes room."""
+        size = len(request) - len(body)
         head = request[:size]
         if size > _KNOWN_HEAD_BYTES or not head.endswith(b"\r\n\r\n") or head.find(b"\r\n\r\n") != size - 4:
             return
-        if not call.head.token or call.head.client_request_id or request[size:] != call.body:
+        if meaning.client_request_id or request[size:] != body:
             return
         if len(self.heads) >= _KNOWN_HEADS:
             del self.heads[next(iter(self.heads))]
-        self.heads[head] = call.head
+        self.heads[head] = meaning
 
     def _message(self, call: Call, delivery: Delivery, common: Sequence[Header]) -> bytes:
         if self._common[0] is not common:

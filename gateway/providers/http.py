@@ -21,7 +21,8 @@ from gateway import __version__
 from gateway.domain.outcome import Lost, NotSent
 
 USER_AGENT = f"darkroom/{__version__}"
-_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": USER_AGENT}
+# identity: what is packed unpacks before it can be counted, and a stack of codings past any cap
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, OSError)
 """All that a call over these clients raises; aiohttp's own, because the transport maps only some of them."""
@@ -66,6 +67,8 @@ class Upstream:
         request = httpx.Request(method, url, headers=sent, params=params, content=content, extensions=self._extensions)
         response = await self._transport.handle_async_request(request)
         try:
+            if "," in response.headers.get("content-encoding", ""):
+                raise httpx.DecodingError("one content coding on top of another")
             yield response
         finally:
             await response.aclose()
@@ -97,7 +100,9 @@ def event_of(exc: BaseException) -> NotSent | Lost:
     failed or timed-out connect (name resolution and TLS included) proves that nothing was sent.
     """
     cause = exc.__cause__ if isinstance(exc.__cause__, aiohttp.ClientError) else exc
-    reason = (str(cause) or type(cause).__name__).splitlines()[0][:200]  # a parser's complaint quotes the body
+    # a parser's complaint quotes the body, and its `str` the complaint's repr, in which no line ends
+    said = cause.message if isinstance(cause, aiohttp.ClientResponseError) else str(cause)
+    reason = (said or type(cause).__name__).splitlines()[0][:200]
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return NotSent(reason)
     return Lost(reason, timed_out=isinstance(cause, asyncio.TimeoutError | httpx.TimeoutException))

@@ -121,8 +121,13 @@ class SqliteDatabase:
     async def write(self, work: Work[T]) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._waiting.append(_Write(work, loop, future))
-        self._writer.submit(self._write_waiting)
+        write = _Write(work, loop, future)
+        self._waiting.append(write)
+        try:
+            self._writer.submit(self._write_waiting)
+        except RuntimeError:  # closing: a piece handed in before may not take this one along
+            self._waiting.remove(write)
+            raise
         return await future
 
     async def read(self, work: Work[T]) -> T:

@@ -54,6 +54,16 @@ async def test_a_large_head_that_ends_in_time_is_answered(gateway: Gateway) -> N
     assert (await raw(gateway, head, b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
+async def test_an_old_client_hears_where_a_hit_ends(gateway: Gateway) -> None:
+    """HTTP/1.0: unless the answer says keep-alive, it ends with its connection."""
+    key = await gateway.new_key()
+    assert (await gateway.generate(key, seed=1)).is_success
+    body = b'{"model":"flux-pro","prompt":"A lighthouse at dawn","seed":1}'
+    head = f"POST /v1/images/generations HTTP/1.0\r\nConnection: keep-alive\r\nAuthorization: Bearer {key}\r\n"
+    answer = await raw(gateway, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    assert b"cache-status: darkroom; hit" in answer
+
+
 async def test_a_client_that_leaves_in_the_middle_of_a_body_harms_nobody(gateway: Gateway) -> None:
     key = await gateway.new_key()
     for path in (b"/v1/images/generations", b"/v1/images/quote"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
@@ -69,9 +70,24 @@ async def lies_about_gzip(reader: Reader, writer: Writer) -> None:
     await writer.drain()
 
 
+async def packs_twice(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    packed = gzip.compress(gzip.compress(b"0" * 10**6))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+    writer.write(head.encode() + packed)
+    await writer.drain()
+
+
+async def echoes(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"a secret prompt\r\n\r\n")
+    await writer.drain()
+
+
 @pytest.mark.parametrize(
     "handler",
     [
+        packs_twice,
         reset_unread,
         reset_after_reading,
         close_after_reading,
@@ -127,6 +143,13 @@ class HangingResolver(NoSuchName):
 @pytest.mark.parametrize("resolver", [NoSuchName, HangingResolver])
 async def test_a_failed_name_lookup_proves_that_nothing_was_sent(resolver: type[AbstractResolver]) -> None:
     assert isinstance(await observe("http://provider.example/", resolver=resolver()), NotSent)
+
+
+async def test_what_is_no_answer_is_not_quoted() -> None:
+    async with raw_server(echoes) as port:
+        seen = await observe(f"http://127.0.0.1:{port}/")
+    assert isinstance(seen, Lost)
+    assert "secret" not in seen.reason
 
 
 async def status(upstream: Upstream, port: int) -> int:
