@@ -36,11 +36,6 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
     tags: Mapping[str, str] | None = None
     labels: Mapping[str, str] | None = None
 
-    @property
-    def place(self) -> tuple[int, str]:
-        """Its key in the log: when, and its id."""
-        return self.at_ms, self.id
-
 
 def failed_row(row: UsageRow, error: DarkroomError, *, cost_micro_usd: int | None) -> UsageRow:
     """The buyer's row of a purchase that brought no picture."""
