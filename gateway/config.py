@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -67,8 +68,10 @@ class Settings(BaseSettings):
     """Embedded database, images, journal, generated secrets (mode 0600)."""
     database_url: str | None = None
     """null: SQLite in data_dir. Or postgresql://user:password@host:5432/name?sslmode=require."""
-    redis_url: None = None
-    """Not in this version: leave it null. One process keeps what is fast in its own memory."""
+    redis_url: SecretStr | None = None
+    """redis://:password@host:6379/0, or rediss:// for TLS: what replicas share to be fast. null: nothing."""
+    redis_timeout_s: float = Field(0.2, gt=0, le=10)
+    """How long Redis may take to answer. Past it the process goes on alone until Redis is back."""
     image_store: ImageStoreSettings = ImageStoreSettings()
     image_urls: ImageUrlSettings = ImageUrlSettings()
     security: SecuritySettings = SecuritySettings()
@@ -105,6 +108,13 @@ class Settings(BaseSettings):
             if twice:
                 raise ValueError(f"{kind}: {', '.join(sorted(twice))} stands there twice")
         return self
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("write it like redis://:password@host:6379/0, or rediss:// for TLS")
+        return value
 
     @model_validator(mode="after")
     def _secrets_where_replicas_share_a_database(self) -> Settings:

@@ -14,6 +14,7 @@ from gateway.storage import tables
 from gateway.storage.database import Database, open_database
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.s3 import S3Server, running_s3
+from tests.support.valkey import ValkeyServer, running_valkey
 
 # A busy machine makes an example slow, not wrong: no test passes or fails by the clock.
 settings.register_profile("darkroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,6 +36,19 @@ def postgres() -> Iterator[PostgresServer]:
 def s3() -> Iterator[S3Server]:
     with running_s3() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _valkey_of_the_session() -> Iterator[ValkeyServer]:
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(_valkey_of_the_session: ValkeyServer) -> ValkeyServer:
+    """Empty."""
+    _valkey_of_the_session.flush()
+    return _valkey_of_the_session
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,12 +7,16 @@ the application with the call as far as it has come.
 
 Clients send the same head with call after call. One that the parser has understood before is not parsed again: equal
 bytes mean the same, and a request that came whole in one piece needs no parser to find its end.
+
+Where replicas share limits, such a hit waits for its admission: the connection reads no further meanwhile, and needs no
+task to wait.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import ClassVar
 
 from gateway.api.answer_headers import Header
@@ -41,23 +45,54 @@ class HitProtocol(OneWriteProtocol):
     """A call by a known head that is no hit after all, while the parser reads it for the application."""
     _waiting: tuple[Call, ...] = ()
     """Calls that were begun here, and are not answered yet."""
+    _behind: bytes | None = None
+    """What came behind a hit that waits for its admission; None: there is no such hit."""
 
     def data_received(self, data: bytes) -> None:
+        if self._behind is not None:
+            self._behind += data
+            self.flow.pause_reading()
+            return
         if self._between and self.hits is not None and data.startswith(_START):
             if self._may_answer():
                 end = data.find(_END) + len(_END)
                 head = self.hits.heads.get(data[:end])
                 if head is not None and head.content_length == len(data) - end:
                     self._unset_keepalive_if_required()
-                    self._begun = begin_call(head, data[end:])
-                    if self._answer(self.hits, self._begun):
+                    self._begun = call = begin_call(head, data[end:])
+                    if self._answer(self.hits, call):
                         self._begun = None
                         self.request_is_over()
                         return
+                    self._behind = b""
+                    if self.hits.ask(call, partial(self._admitted, call, data)):
+                        self._begun = None
+                        return
+                    self._behind = None
             self._whole = data
         super().data_received(data)
         self._whole = b""
         self._begun = None
+
+    def _admitted(self, call: Call, data: bytes) -> None:
+        """What was asked about `call`, which came as `data`, is answered; or not, and then the application asks."""
+        assert self.hits is not None
+        behind, self._behind = self._behind, None
+        if self.transport.is_closing():
+            return
+        self.request_is_over()
+        if not (self._may_answer() and self._answer(self.hits, call)):
+            self._begun = call
+            super().data_received(data)
+            self._begun = None
+        if behind:
+            self.flow.resume_reading()
+            self.data_received(behind)
+
+    def shutdown(self) -> None:
+        """A hit that waits for its admission is answered yet, and ends its connection."""
+        if self._behind is None:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         self._between = False
@@ -86,10 +121,13 @@ class HitProtocol(OneWriteProtocol):
         call, self._begun = self._begun, None
         if call is None:
             call = begin_call(read_head(self.scope["headers"]), body)
-            if self._may_answer() and self.parser.should_keep_alive() and self._answer(hits, call):
-                hits.remember(self._whole, body, call.head)
-                self.request_is_over()
-                return
+            if self._may_answer() and self.parser.should_keep_alive():
+                if self._answer(hits, call):
+                    hits.remember(self._whole, body, call.head)
+                    self.request_is_over()
+                    return
+                if hits.may_ask(call):
+                    hits.remember(self._whole, body, call.head)
         self.scope[STATE] = call  # type: ignore[literal-required]
         self._waiting += (call,)
         super().begin_request()

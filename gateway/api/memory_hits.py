@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -38,7 +38,7 @@ class MemoryHits:
 
         `common` are the server's own headers, the same list until they change.
         """
-        if call.refusal is not None or call.head.idempotency_key is not None or (self._cors and call.head.from_page):
+        if not self._is_ours(call):
             return None
         try:
             if self._resources.admission.try_now(call):
@@ -49,6 +49,25 @@ class MemoryHits:
         except Exception:  # noqa: BLE001  (a defect of ours: the application has another way)
             _log.exception("hit_broke", request_id=call.request_id)
         return None
+
+    def may_ask(self, call: Call) -> bool:
+        """Whether the call will be a hit once those who share its caller's limits allow it."""
+        return (
+            self._is_ours(call)
+            and not call.admitted
+            and self._resources.admission.understand(call)
+            and self._resources.generator.is_held(call)
+        )
+
+    def ask(self, call: Call, done: Callable[[], None]) -> bool:
+        """Ask whether a call that will be a hit may be one; `answer` then can be given, or the application goes on."""
+        if not self.may_ask(call):
+            return False
+        self._resources.admission.ask(call, done)
+        return True
+
+    def _is_ours(self, call: Call) -> bool:
+        return call.refusal is None and call.head.idempotency_key is None and not (self._cors and call.head.from_page)
 
     def remember(self, request: bytes, body: bytes, meaning: Head) -> None:
         """Keep what the head of a hit means, if that is all there was before the body. The oldest makes room."""

@@ -134,19 +134,21 @@ class RateDecision(msgspec.Struct, frozen=True):
     retry_after_ns: int
 
 
-def gcra(*, tat_ns: int, now_ns: int, amount: int, period_s: int) -> RateDecision:
+def gcra(*, tat_ns: int, now_ns: int, amount: int, period_s: int, weight: int = 1) -> RateDecision:
     """One call against `amount` per period with a burst of `amount` (ITU-T I.371, virtual scheduling).
 
     Integer nanoseconds of one clock: floats lose a call of the burst to rounding. A refused call takes nothing.
+    `weight`: as how many it counts, up to `amount`.
     """
     period_ns = period_s * 1_000_000_000
     if amount == 0:
         return RateDecision(False, tat_ns, 0, period_ns, period_ns)
     spacing = -(-period_ns // amount)
     burst = spacing * amount
-    ahead = max(tat_ns - now_ns, 0) + spacing
+    step = spacing if weight == 1 else spacing * min(weight, amount)
+    ahead = max(tat_ns - now_ns, 0) + step
     if ahead > burst:
-        return RateDecision(False, tat_ns, 0, ahead - spacing, ahead - burst)
+        return RateDecision(False, tat_ns, (burst - ahead + step) // spacing, ahead - step, ahead - burst)
     return RateDecision(True, now_ns + ahead, (burst - ahead) // spacing, ahead, 0)
 
 

@@ -11,13 +11,15 @@ from typing import Any
 import structlog
 
 from gateway.config import Settings
-from gateway.domain.limits import parse_amount
+from gateway.domain.caller import Caller
+from gateway.domain.limits import Limit, parse_amount
 from gateway.domain.usage_row import UsageRow
 from gateway.errors import ConfigurationError
 from gateway.resources.graph import Resources
 from gateway.resources.image_stores import open_image_store
 from gateway.resources.keeping import keeper, not_kept
 from gateway.resources.models import served_models
+from gateway.resources.shared import open_shared
 from gateway.resources.vendors import open_sealer, open_vendors, provider_of
 from gateway.services.accounts import AccountService
 from gateway.services.admission import Admission
@@ -30,6 +32,7 @@ from gateway.services.callers import CallerDirectory
 from gateway.services.changes import ChangeFollower
 from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
+from gateway.services.following import Following
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.prices import PriceBook
 from gateway.services.provider_keys import ProviderKeys
@@ -38,6 +41,7 @@ from gateway.services.purchases import Purchases
 from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
 from gateway.services.recovery import Recovery
+from gateway.services.replica_count import ReplicaCount
 from gateway.services.settlement import Settlement
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
@@ -47,7 +51,6 @@ from gateway.storage.database import Database, database_url, open_database
 from gateway.storage.image_spool import SpooledImageStore
 from gateway.storage.journal import Journal
 from gateway.storage.migrations import migrate, require_known_schema
-from gateway.storage.rate_limits import MemoryRateLimits
 from gateway.storage.response_cache import MemoryAnswers
 from gateway.telemetry.metrics import Metrics
 
@@ -66,6 +69,7 @@ class Builder:
     async def build(self) -> Resources:
         self._models = served_models(self._settings)
         await self._open_stores()
+        await self._meet_replicas()
         self._hold_in_memory()
         await self._set_up_purchases()
         self._admit()
@@ -86,11 +90,20 @@ class Builder:
         await self._journal.recover()
         self._background(self._journal.run())
 
+    async def _meet_replicas(self) -> None:
+        """What replicas share beside SQL; a process that is alone shares nothing."""
+        self._shared = await open_shared(self._settings, self._metrics, self._count_calls, self._background)
+        if not self._embedded:
+            count = ReplicaCount(self._database, process_id=self._process_id, share=self._shared.set_share)
+            await count.beat()
+            self._stack.push_async_callback(count.leave)
+            self._background(count.run())
+
     def _hold_in_memory(self) -> None:
         """What memory holds of SQL, and follows by the `changes` table."""
-        self._follower = follower = ChangeFollower(self._database)
+        self._follower = follower = ChangeFollower(self._database, tell=self._shared.notices.tell)
         self._memory = MemoryAnswers(self._settings.cache.memory_mb * 2**20)
-        self._answers = AnswerCache(self._database, self._memory)
+        self._answers = AnswerCache(self._database, self._memory, self._shared.answers)
         self._callers = CallerDirectory(self._database, self._secrets, self._default_limits())
         follower.subscribe(self._callers.invalidate, forget_all=self._callers.clear)
         follower.subscribe(self._answers.on_change, forget_all=self._answers.clear)
@@ -131,6 +144,7 @@ class Builder:
             self._metrics,
             process_id=self._process_id,
             keep_prompt=keeper(settings.privacy.store_prompts, self._secrets[0]),
+            tell=self._tell_generation,
         )
         self._recovery = Recovery(
             self._database,
@@ -139,7 +153,10 @@ class Builder:
             {name: vendor.provider for name, vendor in self._vendors.items()},
             process_id=self._process_id,
             active=self._purchases.active,
+            tell=self._tell_generation,
         )
+        self._following = Following(self._recovery.look)
+        self._background(self._shared.notices.run(self._hear))
         if self._embedded:
             await self._recovery.take_over()
         self._background(self._recovery.run())
@@ -151,15 +168,12 @@ class Builder:
         self._stack.push_async_callback(self._purchases.drain, settings.server.drain_s)
 
     def _admit(self) -> None:
-        self._rates = MemoryRateLimits()
         self._admission = Admission(
-            self._database,
             self._callers,
-            self._rates,
+            self._shared.rates,
             self._models,
             provider_of=provider_of(self._vendors),
             cache_scope=self._settings.cache.scope,
-            flush_usage=self._journal.flush,
             max_wait_s=self._settings.server.max_wait_s,
         )
 
@@ -185,12 +199,12 @@ class Builder:
                 renderer=AnswerRenderer(links, self._images),
                 flights=Flights(),
                 purchases=self._purchases,
-                recovery=self._recovery,
+                following=self._following,
                 usage=self._usage,
                 prices=self._prices,
             ),
             usage=self._usage,
-            budgets=Budgets(database, self._rates, self._admission),
+            budgets=Budgets(database, self._shared.rates),
             reports=UsageReports(database, flush=self._journal.flush),
             receipts=Receipts(database, links),
             gallery=ImageGallery(database, self._images, links),
@@ -200,6 +214,29 @@ class Builder:
             reconciler=Reconciler(database, self._vendors, self._settlement),
             purchases=self._purchases,
             database=database,
+        )
+
+    def _tell_generation(self, generation_id: str) -> None:
+        self._shared.notices.tell("generation", generation_id)
+
+    def _hear(self, kind: str, object_id: str) -> None:
+        """A notice, of this process or another."""
+        if kind == "generation":
+            self._following.hear(object_id)
+        else:
+            self._follower.hear(kind, object_id)
+
+    async def _count_calls(self, caller: Caller, limit: Limit, since_ms: int) -> int:
+        """What the usage log counts against a limit of requests, rows still in our journal included."""
+        await self._journal.flush()
+        return await self._database.read(
+            lambda conn: usage_log.count_requests(
+                conn,
+                mode=caller.mode.value,
+                scope_column=f"{limit.scope}_id",
+                scope_id=limit.scope_id,
+                since_ms=since_ms,
+            )
         )
 
     @property

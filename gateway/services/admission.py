@@ -1,14 +1,15 @@
 """The way in: who calls, what is asked, whether it may.
 
 `Admission` works in two strokes with the same functions: `try_now` does what memory allows without awaiting,
-`complete` does the rest.
+`complete` does the rest. Where the limits are shared with other replicas, `ask` is between them: it awaits nothing, and
+tells when the answer is there.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gateway.domain import cache_policy, fingerprint, image_request
 from gateway.domain.api_key import Mode
@@ -16,13 +17,11 @@ from gateway.domain.caller import CacheScope, Caller
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.model import Model
 from gateway.domain.preferences import parse_idempotency_key, parse_prefer
-from gateway.errors import LimitExceeded
+from gateway.errors import DarkroomError, LimitExceeded
 from gateway.services.callers import CallerDirectory
 from gateway.services.calls import Call, parse_tags
-from gateway.storage import usage_log
-from gateway.storage.database import Database
 from gateway.storage.idempotency import Claim
-from gateway.storage.rate_limits import MemoryRateLimits
+from gateway.storage.rate_limits import RateLimits, Verdict
 
 _KNOWN_BODIES = 2048
 _KNOWN_BODY_BYTES = 4096
@@ -43,26 +42,22 @@ class Admission:
 
     def __init__(
         self,
-        database: Database,
         callers: CallerDirectory,
-        rates: MemoryRateLimits,
+        rates: RateLimits,
         models: Mapping[str, Model],
         *,
         provider_of: Callable[[Mode, Model], tuple[str, str]],
         cache_scope: CacheScope,
-        flush_usage: Callable[[], Any],
         max_wait_s: float | None = None,
     ) -> None:
         """`provider_of` gives the name and kind of the provider that serves a model in a mode. `max_wait_s`: the
         longest that a call may wait for its picture.
         """
-        self._database = database
         self._callers = callers
         self._rates = rates
         self._models = models
         self._provider_of = provider_of
         self._cache_scope: CacheScope = cache_scope
-        self._flush_usage = flush_usage
         self._max_wait_s = max_wait_s
         self._known: dict[tuple[bytes, str, str], _Understood] = {}
 
@@ -73,9 +68,11 @@ class Admission:
             if call.caller is None:
                 return False
         if not call.admitted:
-            if self._rates.missing(call.caller, call.at_ms):
+            now_ns = int(call.started_s * 1e9)
+            verdict = self._rates.try_take(call.caller, now_ns=now_ns, now_ms=call.at_ms)
+            if verdict is None:
                 return False
-            self._admit(call, call.caller)
+            _heed(call, verdict)
         if call.request is None:
             self._validate(call, call.caller)
         return True
@@ -83,7 +80,38 @@ class Admission:
     def give_back(self, call: Call) -> None:
         """The call was refused by a limit of what it asked to buy: it does not count as a request."""
         if call.caller is not None and call.admitted:
-            self._rates.give_back(call.caller)
+            self._rates.give_back(call.caller, call_id=call.request_id)
+
+    def ask(self, call: Call, done: Callable[[], None]) -> None:
+        """Admit a call whose caller is known; `done` once it is admitted, or has a refusal, or `complete` has to go on.
+
+        A call that is not admitted yet is one that `complete` may admit: so it takes nothing twice.
+        """
+        caller = call.caller
+        assert caller is not None
+
+        def heard(verdict: Verdict | None) -> None:
+            try:
+                if verdict is not None:
+                    _heed(call, verdict)
+            except LimitExceeded as refusal:
+                call.refusal = refusal
+            done()
+
+        now_ns = int(call.started_s * 1e9)
+        self._rates.ask(caller, call_id=call.request_id, now_ns=now_ns, now_ms=call.at_ms, heard=heard)
+
+    def understand(self, call: Call) -> bool:
+        """Whether memory knows the caller, and the request may be served. Takes nothing, and refuses nothing."""
+        try:
+            call.caller = call.caller or self._callers.known(call.head.token)
+            if call.caller is None:
+                return False
+            if call.request is None:
+                self._validate(call, call.caller)
+        except DarkroomError:  # for `complete` to say, in its turn
+            return False
+        return True
 
     async def identify(self, call: Call) -> None:
         """Authenticate and validate a call that only asks: it takes nothing of a limit. Raises DarkroomError."""
@@ -92,36 +120,10 @@ class Admission:
 
     async def complete(self, call: Call) -> None:
         """What `try_now` could not. Raises DarkroomError."""
-        while not self.try_now(call):  # a key may be forgotten, a window may begin, while the counts are loaded
-            call.caller = call.caller or await self._callers.authenticate(call.head.token)
-            await self.load_counts(call.caller, call.at_ms)
-
-    async def load_counts(self, caller: Caller, at_ms: int) -> None:
-        """Bring counts of long windows into memory, rows still in the journal included."""
-        missing = self._rates.missing(caller, at_ms)
-        if not missing:
-            return
-        await self._flush_usage()
-        for limit, start_ms in missing:
-            calls = await self._database.read(
-                lambda conn, limit=limit, start_ms=start_ms: usage_log.count_requests(  # type: ignore[misc]
-                    conn,
-                    mode=caller.mode.value,
-                    scope_column=f"{limit.scope}_id",
-                    scope_id=limit.scope_id,
-                    since_ms=start_ms,
-                )
-            )
-            self._rates.load(caller, limit, start_ms, calls)
-
-    def _admit(self, call: Call, caller: Caller) -> None:
-        now_ns = int(call.started_s * 1e9)
-        try:
-            call.rates = self._rates.take(caller, now_ns=now_ns, now_ms=call.at_ms)
-        except LimitExceeded:
-            call.rates = self._rates.look(caller, now_ns=now_ns, now_ms=call.at_ms)
-            raise
-        call.admitted = True
+        while not self.try_now(call):  # a key may be forgotten while its limits are asked for
+            caller = call.caller = call.caller or await self._callers.authenticate(call.head.token)
+            now_ns = int(call.started_s * 1e9)
+            _heed(call, await self._rates.take(caller, call_id=call.request_id, now_ns=now_ns, now_ms=call.at_ms))
 
     def _validate(self, call: Call, caller: Caller) -> None:
         head = call.head
@@ -141,10 +143,10 @@ class Admission:
         call.fingerprint = known.fingerprint
         call.request = request
         if head.idempotency_key is not None or head.prefer is not None or self._max_wait_s is not None:
-            self._heed(call, caller, request)
+            self._heed_wishes(call, caller, request)
         call.body = b""  # a call waits for seconds; its body need not
 
-    def _heed(self, call: Call, caller: Caller, request: ImageRequest) -> None:
+    def _heed_wishes(self, call: Call, caller: Caller, request: ImageRequest) -> None:
         """How the caller wants to be answered. Raises InvalidRequest."""
         key = parse_idempotency_key(call.head.idempotency_key)
         if key is not None:
@@ -177,6 +179,14 @@ class Admission:
         if len(self._known) >= _KNOWN_BODIES:
             del self._known[next(iter(self._known))]
         self._known[asked] = known
+
+
+def _heed(call: Call, verdict: Verdict) -> None:
+    """Raises LimitExceeded."""
+    call.rates = verdict.states
+    if verdict.refusal is not None:
+        raise verdict.refusal
+    call.admitted = True
 
 
 def _plan(request: ImageRequest, cache_control: str | None) -> cache_policy.CachePlan:

@@ -15,7 +15,8 @@ from gateway.errors import ImageRemoved
 from gateway.storage import response_cache
 from gateway.storage.database import Database
 from gateway.storage.images import ImageStore
-from gateway.storage.response_cache import HeldAnswer, MemoryAnswers
+from gateway.storage.response_cache import Entry, HeldAnswer, MemoryAnswers
+from gateway.storage.shared_answers import SharedAnswers
 
 _SECONDS = re.compile(r"[0-9]{1,15}")
 
@@ -55,20 +56,31 @@ class ImageLinks:
 
 
 class AnswerCache:
-    """Entries by fingerprint. What memory holds follows SQL through the `changes` table (kind `cache`)."""
+    """Entries by fingerprint: memory, then what replicas share, then SQL. What the first two hold follows SQL through
+    the `changes` table (kind `cache`).
+    """
 
-    def __init__(self, database: Database, memory: MemoryAnswers) -> None:
+    def __init__(self, database: Database, memory: MemoryAnswers, shared: SharedAnswers) -> None:
         self._database = database
         self._memory = memory
+        self._shared = shared
         self.held = memory.get
-        self.keep = memory.put
+
+    def keep(self, entry: Entry) -> HeldAnswer:
+        """An entry that is in SQL now."""
+        self._shared.keep(entry)
+        return self._memory.put(entry)
 
     async def find(self, fingerprint: str) -> HeldAnswer | None:
+        """Raises LedgerUnavailable when SQL has to be asked and is gone."""
         held = self._memory.get(fingerprint)
         if held is not None:
             return held
+        entry = await self._shared.find(fingerprint)
+        if entry is not None:
+            return self._memory.put(entry)
         entry = await self._database.read(lambda conn: response_cache.find(conn, fingerprint))
-        return None if entry is None else self._memory.put(entry)
+        return None if entry is None else self.keep(entry)
 
     def keep_body(self, held: HeldAnswer, body: bytes) -> None:
         self._memory.set_body(held, body)
@@ -77,6 +89,7 @@ class AnswerCache:
         """Listener: an entry was purged (`object_id` its fingerprint), here or by another process."""
         if kind == "cache":
             self._memory.drop(object_id)
+            self._shared.drop(object_id)
 
     def clear(self) -> None:
         self._memory.clear()

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from gateway.domain.caller import Caller
 from gateway.domain.limits import Limit, Metric
-from gateway.services.admission import Admission
 from gateway.storage import counters
 from gateway.storage.database import Database, now_ms
-from gateway.storage.rate_limits import MemoryRateLimits
+from gateway.storage.rate_limits import RateLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +22,14 @@ class BudgetLine:
 
 
 class Budgets:
-    def __init__(self, database: Database, rates: MemoryRateLimits, admission: Admission) -> None:
+    def __init__(self, database: Database, rates: RateLimits) -> None:
         self._database = database
         self._rates = rates
-        self._admission = admission
 
     async def of(self, caller: Caller) -> list[BudgetLine]:
         """Every limit that applies to the caller; looking takes nothing."""
         at_ms = time.time_ns() // 1_000_000
-        await self._admission.load_counts(caller, at_ms)
-        rates = self._rates.look(caller, now_ns=time.monotonic_ns(), now_ms=at_ms)
+        rates = await self._rates.look(caller, now_ns=time.monotonic_ns(), now_ms=at_ms)
         held = [limit for limit in caller.limits if limit.metric is not Metric.REQUESTS]
         standings = await self._database.read(
             lambda conn: counters.standings(conn, held, mode=caller.mode.value, now_ms=now_ms(conn))

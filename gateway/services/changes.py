@@ -1,6 +1,6 @@
 """Memory follows SQL: a poll of `changes` every second tells whoever holds something what to forget.
 
-Redis may tell sooner (through `notify`); this poll is what makes it certain.
+Notices tell the other processes sooner; this poll is what makes it certain.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ class ChangeFollower:
     an hour without, everything is forgotten: what happened before is not told by the changes.
     """
 
-    def __init__(self, database: Database, *, interval_s: float = 1.0) -> None:
+    def __init__(self, database: Database, *, tell: Forget = lambda _kind, _id: None, interval_s: float = 1.0) -> None:
+        """`tell` passes a change of this process on to the others."""
         self._database = database
+        self._tell = tell
         self._interval_s = interval_s
         self._listeners: list[_Listener] = []
         self._last_ms: int | None = None
@@ -49,7 +51,12 @@ class ChangeFollower:
         self._listeners.append(_Listener(forget, forget_all))
 
     def notify(self, kind: str, object_id: str) -> None:
-        """Tells of a change at once: one of this process, or one heard of by another way."""
+        """A change that this process has made: tells of it at once, here and elsewhere."""
+        self.hear(kind, object_id)
+        self._tell(kind, object_id)
+
+    def hear(self, kind: str, object_id: str) -> None:
+        """A change, whoever made it and however it became known."""
         for listener in self._listeners:
             listener.forget(kind, object_id)
 
@@ -71,7 +78,7 @@ class ChangeFollower:
                 listener.forget_all()
         for change in look.changes:
             if change.id not in self._seen:
-                self.notify(change.kind, change.object_id)
+                self.hear(change.kind, change.object_id)
         self._last_ms = look.at_ms
         self._seen = frozenset(change.id for change in look.changes)
 

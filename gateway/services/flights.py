@@ -14,14 +14,27 @@ from gateway.services.purchases import Purchase
 
 
 class Flight:
-    """`turn` is held by whoever tries to reserve. `purchase` is set once somebody has."""
+    """`turn` is held by whoever tries to reserve. `purchase` is set once somebody has; `elsewhere`: the generation that
+    another process was found to make, so that those behind need not reserve to find out.
+    """
 
-    __slots__ = ("passengers", "purchase", "turn")
+    __slots__ = ("elsewhere", "passengers", "purchase", "turn")
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
         self.purchase: Purchase | None = None
+        self.elsewhere: str | None = None
         self.passengers = 0
+
+    @property
+    def generation_id(self) -> str | None:
+        """What those who board now wait for."""
+        return self.elsewhere if self.purchase is None else self.purchase.id
+
+    def land(self, generation_id: str) -> None:
+        """The generation is over, as far as one of those who waited knows: the next one looks for itself."""
+        if self.elsewhere == generation_id:
+            self.elsewhere = None
 
 
 class Flights:

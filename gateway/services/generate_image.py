@@ -32,10 +32,11 @@ from gateway.errors import (
 from gateway.services.answers import AnswerCache, AnswerRenderer
 from gateway.services.calls import Call
 from gateway.services.flights import Flights
+from gateway.services.following import Following
 from gateway.services.prices import PriceBook
 from gateway.services.publication import Published
 from gateway.services.purchases import Purchase, Purchases
-from gateway.services.recovery import NeverSent, Recovery
+from gateway.services.recovery import NeverSent
 from gateway.services.usage import UsageRecorder
 from gateway.storage import generations, idempotency, repeats
 from gateway.storage.database import Database, now_ms
@@ -75,7 +76,7 @@ class ImageGenerator:
         renderer: AnswerRenderer,
         flights: Flights,
         purchases: Purchases,
-        recovery: Recovery,
+        following: Following,
         usage: UsageRecorder,
         prices: PriceBook,
     ) -> None:
@@ -84,19 +85,25 @@ class ImageGenerator:
         self._renderer = renderer
         self._flights = flights
         self._purchases = purchases
-        self._recovery = recovery
+        self._following = following
         self._usage = usage
         self._prices = prices
 
     def from_memory(self, call: Call) -> Delivery | None:
         """A hit held in memory, without awaiting; None when there is none, or its picture has to be read."""
+        held = self._in_memory(call)
+        return None if held is None else self._hit(call, held, self._held_body(call, held))
+
+    def is_held(self, call: Call) -> bool:
+        """Whether `from_memory` has an answer; looking leaves no trace."""
+        return self._in_memory(call) is not None
+
+    def _in_memory(self, call: Call) -> HeldAnswer | None:
         _, request, plan = call.known
         if not plan.readable or request.response_format != "url":
             return None
         held = self._answers.held(call.fingerprint)
-        if held is None or not _fresh(held, call):
-            return None
-        return self._hit(call, held, self._held_body(call, held))
+        return held if held is not None and _fresh(held, call) else None
 
     async def __call__(self, call: Call) -> Delivery:
         """Raises DarkroomError; StillGenerating when the call may wait no longer, and `call.generation_id` goes on.
@@ -171,23 +178,26 @@ class ImageGenerator:
     async def _fly(self, call: Call) -> Delivery:
         """Join the flight of this fingerprint, or be the one who buys."""
         async with self._flights.board(call.fingerprint) as flight:
-            async with flight.turn:  # free as soon as somebody has reserved
-                joined = flight.purchase
-                elsewhere: AlreadyStored | AlreadyUnderWay | None = None
+            async with flight.turn:  # free as soon as somebody has reserved, or found who has
+                joined = flight.generation_id
+                stored: AlreadyStored | None = None
                 if joined is None:
                     try:
                         purchase = await self._purchases.start(call)
-                    except (AlreadyStored, AlreadyUnderWay) as found:
-                        elsewhere = found
+                    except AlreadyStored as found:
+                        stored = found
+                    except AlreadyUnderWay as found:
+                        joined = flight.elsewhere = found.generation_id
                     else:
                         self._flights.depart(call.fingerprint, flight, purchase)
-            if joined is not None:
-                return await self._joined(call, joined.id)
-            if elsewhere is None:
+            if stored is not None:
+                return await self._hit_async(call, self._answers.keep(stored.entry))
+            if joined is None:
                 return await self._bought(call, purchase)
-            if isinstance(elsewhere, AlreadyStored):
-                return await self._hit_async(call, self._answers.keep(elsewhere.entry))
-            return await self._joined(call, elsewhere.generation_id)
+            try:
+                return await self._joined(call, joined)
+            finally:
+                flight.land(joined)
 
     async def _bought(self, call: Call, purchase: Purchase) -> Delivery:
         """The buyer's row is the purchase's to write, whatever its caller is told."""
@@ -238,7 +248,7 @@ class ImageGenerator:
         if state.answer is not None:
             return state.answer
         if state.under_way:
-            return await self._patiently(call, self._recovery.follow(generation_id), self._longest_s(call))
+            return await self._patiently(call, self._following(generation_id), self._longest_s(call))
         raise from_record(state.error or {"code": "provider_error", "message": "It ended without a picture."})
 
     async def _patiently(self, call: Call, outcome: Awaitable[T], longest_s: float) -> T:

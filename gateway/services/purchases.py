@@ -67,8 +67,9 @@ class Purchases:
         *,
         process_id: str,
         keep_prompt: KeepPrompt,
+        tell: Callable[[str], None],
     ) -> None:
-        """`keep_prompt` says what SQL may keep of a request."""
+        """`keep_prompt` says what SQL may keep of a request. `tell` is called with a generation that is over here."""
         self._database = database
         self._images = images
         self._buyer = buyer
@@ -78,6 +79,7 @@ class Purchases:
         self._metrics = metrics
         self._process_id = process_id
         self._keep_prompt = keep_prompt
+        self._tell = tell
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoning: set[asyncio.Task[None]] = set()
         self.active: dict[str, Purchase] = {}
@@ -206,6 +208,7 @@ class Purchases:
         finally:
             del self.active[purchase.id]
             self._metrics.open_purchases.dec()
+            self._tell(purchase.id)
 
     async def _hand_to_recovery(self, generation_id: str) -> None:
         """If the generation is not over, recovery takes it up. With SQL gone its lease runs out by itself."""

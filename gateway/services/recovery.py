@@ -32,7 +32,6 @@ from gateway.storage.orphans import Orphan
 
 _PERIOD_S = 15.0
 _GIVE_UP_MS = 3_600_000
-_POLL_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -54,7 +53,8 @@ class NeverSent(Exception):
 class Recovery:
     """One a process; also renews the leases of what this process has under way, purchases and recoveries.
 
-    `active`: the ids of the purchases under way in this process, at any moment.
+    `active`: the ids of the purchases under way in this process, at any moment. `tell` is called with a generation that
+    something became of.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Recovery:
         *,
         process_id: str,
         active: Collection[str],
+        tell: Callable[[str], None] = lambda _generation_id: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
@@ -74,6 +75,7 @@ class Recovery:
         self._providers = providers
         self._process_id = process_id
         self._active = active
+        self._tell = tell
         self._resuming: set[str] = set()
         self._left_over: list[Orphan] = []
         self._sleep = sleep
@@ -135,6 +137,7 @@ class Recovery:
         for orphan in found:
             try:
                 await self._settle(orphan)
+                self._tell(orphan.id)
             except Exception:  # noqa: BLE001  (whatever one orphan does, the others are owed their turn)
                 _log.exception("orphan_not_settled", generation_id=orphan.id)
 
@@ -198,23 +201,18 @@ class Recovery:
             usage=orphan.usage,
         )
 
-    async def follow(self, generation_id: str) -> StoredAnswer:
-        """Wait for a generation that this process does not work on; take it over if nobody does.
+    async def look(self, generation_id: str) -> StoredAnswer | None:
+        """What became of a generation that this process does not work on; None while it is under way.
 
-        Raises NeverSent when it was released without having been sent, ProviderError when its picture can't be had,
-        and the refusal that it ended with.
+        A paid picture that nobody fetches is taken over. Raises NeverSent when it was released without having been
+        sent, ProviderError when its picture can't be had, and the refusal that it ended with.
         """
-        while (answer := await self._look(generation_id)) is None:
-            await self._sleep(_POLL_S)
-        return answer
-
-    async def _look(self, generation_id: str) -> StoredAnswer | None:
-        orphan = await self._database.write(
-            lambda conn: orphans.claim_answered(conn, generation_id, lease_owner=self._process_id)
-        )
-        if orphan is not None:
-            return (await self._resume(orphan)).answer
         state = await self._database.read(lambda conn: generations.state_of(conn, generation_id))
+        if state is not None and state.status == "answered" and state.is_free:
+            orphan = await self._database.write(
+                lambda conn: orphans.claim_answered(conn, generation_id, lease_owner=self._process_id)
+            )
+            return None if orphan is None else (await self._resume(orphan)).answer
         if state is None or (state.status == "failed" and not state.was_sent):
             raise NeverSent(generation_id)
         if not state.under_way and state.answer is None:

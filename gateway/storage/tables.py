@@ -126,6 +126,13 @@ changes = sa.Table(
     _text("object_id"),
 )
 
+replicas = sa.Table(  # the processes that share this database
+    "replicas",
+    metadata,
+    _text("process_id", primary_key=True),
+    _ms("seen_ms", nullable=False),
+)
+
 # -- money -----------------------------------------------------------------------------------------------------------
 
 generations = sa.Table(

@@ -42,6 +42,9 @@ class Metrics:
             ["provider", "kind"],
             registry=registry,
         )
+        self.redis_up = Gauge(
+            "darkroom_redis_up", "Whether Redis answers; only where one is configured.", registry=registry
+        )
         self.journal_lag_rows = Gauge("darkroom_journal_lag_rows", "Usage rows on their way to SQL.", registry=registry)
 
     def render(self) -> bytes:

@@ -20,6 +20,7 @@ from gateway.services.recovery import Recovery
 from gateway.storage import tables
 from gateway.storage.images import LocalImageStore
 from gateway.storage.response_cache import MemoryAnswers
+from gateway.storage.shared_answers import NothingShared
 from tests.e2e.test_crashes import gateway_process
 from tests.e2e.test_money import billed, books
 from tests.support.gateway import Gateway, gateway_and_provider
@@ -85,7 +86,7 @@ async def another_process(gateway: Gateway, folder: Path) -> Recovery:
     expired = sa.update(tables.generations).values(lease_until_ms=0)
     await database.write(lambda conn: conn.execute(expired))
     publisher = Publisher(database, LocalImageStore(folder / "images"), ttl_ms=None)
-    answers = AnswerCache(database, MemoryAnswers(10_000))
+    answers = AnswerCache(database, MemoryAnswers(10_000), NothingShared())
     return Recovery(database, publisher, answers, {}, process_id="another", active=())
 
 

@@ -15,6 +15,7 @@ from gateway.storage import response_cache
 from gateway.storage.database import Database
 from gateway.storage.images import LocalImageStore
 from gateway.storage.response_cache import Entry, MemoryAnswers
+from gateway.storage.shared_answers import NothingShared
 from tests.support.ledger import stored_answer, stored_image
 
 BASE = "https://images.test"
@@ -73,7 +74,7 @@ def test_an_old_secret_still_checks_and_the_first_signs():
 
 
 async def test_an_entry_is_read_from_sql_once_and_then_held_until_it_is_dropped(database: Database):
-    cache = AnswerCache(database, MemoryAnswers(10_000))
+    cache = AnswerCache(database, MemoryAnswers(10_000), NothingShared())
     assert await cache.find("fp") is None
     entry = Entry("fp", stored_answer("gen_1", IMAGE), 1000, None)
     owner = {"mode": "live", "model": "flux-pro", "user_id": "user_1"}

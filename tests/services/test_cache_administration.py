@@ -18,6 +18,7 @@ from gateway.storage.generations import Intent
 from gateway.storage.image_index import CLAIMED_FOR_MS
 from gateway.storage.images import LocalImageStore
 from gateway.storage.response_cache import MemoryAnswers, PurgeFilter
+from gateway.storage.shared_answers import NothingShared
 from tests.support.ledger import Books, flight, stored_image, usage_row
 
 DAY_MS = 86_400_000
@@ -29,7 +30,7 @@ class World:
         self.database = database
         self.books = Books(database)
         self.memory = MemoryAnswers(100_000)
-        self.answers = AnswerCache(database, self.memory)
+        self.answers = AnswerCache(database, self.memory, NothingShared())
         self.images = LocalImageStore(folder / "images")
         self.told: list[tuple[str, str]] = []
         self.cache = CacheAdministration(database, self.memory, self.images, self._notify)

@@ -16,6 +16,7 @@ from gateway.domain.picture import ImageUnusable
 from gateway.errors import LedgerUnavailable, ProviderError
 from gateway.providers.base import BookEntry, Order, ProviderKey
 from gateway.services.answers import AnswerCache
+from gateway.services.following import Following
 from gateway.services.publication import Publisher
 from gateway.services.recovery import NeverSent, Recovery
 from gateway.storage import generations, tables
@@ -23,6 +24,7 @@ from gateway.storage.database import Database
 from gateway.storage.generations import Intent, State
 from gateway.storage.images import LocalImageStore
 from gateway.storage.response_cache import MemoryAnswers
+from gateway.storage.shared_answers import NothingShared
 from tests.support.ledger import PRICE, Books, flight, intent, limit
 
 BUDGET = limit(100 * PRICE)
@@ -79,10 +81,11 @@ class World:
         self.memory = MemoryAnswers(10_000)
         self.images = LocalImageStore(folder / "images")
         self.recovery = self.recovering({"aimlapi": self.shop})
+        self.following = Following(self.recovery.look, sleep=at_once)
 
     def recovering(self, providers: dict[str, Shop], process_id: str = "recovers", sleep: Sleep = at_once) -> Recovery:
         publisher = Publisher(self.database, self.images, ttl_ms=None, sleep=at_once)
-        answers = AnswerCache(self.database, self.memory)
+        answers = AnswerCache(self.database, self.memory, NothingShared())
         return Recovery(
             self.database, publisher, answers, providers, process_id=process_id, active=self.active, sleep=sleep
         )
@@ -155,7 +158,7 @@ async def test_one_who_waited_for_what_was_never_sent_may_buy(world: World):
     made = await world.orphan("pending")
     await world.recovery.recover()
     with pytest.raises(NeverSent):
-        await world.recovery.follow(made.id)
+        await world.following(made.id)
 
 
 async def test_what_this_process_works_on_is_no_orphan_though_its_lease_ran_out(world: World):
@@ -278,7 +281,7 @@ async def test_a_picture_in_the_answer_itself_is_published(world: World):
 
 async def test_a_caller_takes_over_a_picture_that_is_paid_for(world: World):
     made = await world.orphan("answered")
-    answers = await asyncio.gather(*(world.recovery.follow(made.id) for _ in range(5)))
+    answers = await asyncio.gather(*(world.following(made.id) for _ in range(5)))
     assert {answer.generation_id for answer in answers} == {made.id}
     assert world.shop.fetched == 1
 
@@ -287,7 +290,7 @@ async def test_a_caller_takes_over_a_picture_that_is_paid_for(world: World):
 async def test_a_caller_is_told_when_what_it_waited_for_ended_without_a_picture(world: World, end: str):
     made = await world.books.reserve(flight())
     await world.books.send(made.id)
-    following = asyncio.create_task(world.recovery.follow(made.id))
+    following = asyncio.create_task(world.following(made.id))
     await getattr(world.books, end)(made)
     with pytest.raises(ProviderError, match="no picture"):
         await following
@@ -298,12 +301,12 @@ async def test_an_answer_that_the_cache_does_not_keep_reaches_who_waits_for_it(w
     await world.books.send(made.id)
     await world.books.answer(made.id)
     await world.books.publish(made, storable=False)
-    assert (await world.recovery.follow(made.id)).generation_id == made.id
+    assert (await world.following(made.id)).generation_id == made.id
 
 
 async def test_nobody_waits_for_what_is_not_there(world: World):
     with pytest.raises(NeverSent):
-        await world.recovery.follow("gen_none")
+        await world.following("gen_none")
 
 
 async def test_a_caller_that_leaves_while_fetching_leaves_the_picture_to_recovery(world: World):
@@ -315,7 +318,7 @@ async def test_a_caller_that_leaves_while_fetching_leaves_the_picture_to_recover
         await asyncio.Event().wait()
 
     world.shop.during = hang
-    following = asyncio.create_task(world.recovery.follow(made.id))
+    following = asyncio.create_task(world.following(made.id))
     await fetching.wait()
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
@@ -330,7 +333,7 @@ async def test_a_caller_that_takes_over_a_picture_which_fails_is_told_that_it_is
     made = await world.orphan("answered")
     world.shop.fault = ImageUnusable("the host is down", permanent=False)
     with pytest.raises(ProviderError) as told:
-        await world.recovery.follow(made.id)
+        await world.following(made.id)
     assert (told.value.charged, told.value.should_retry) == ("yes", False)
 
 
@@ -366,4 +369,4 @@ async def test_sql_gone_in_the_middle_leaves_the_rest_for_later(world: World):
     await world.recovery.recover()
     assert await world.books.status(first.id) == "answered"
     found = await world.database.read(lambda conn: generations.state_of(conn, first.id))
-    assert found == State("answered", None, True, None)
+    assert found == State("answered", None, True, None, is_free=True)

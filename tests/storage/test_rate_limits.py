@@ -1,18 +1,27 @@
-"""Admission in process: limits of requests, rolling and by the calendar."""
+"""Admission: limits of requests, rolling and by the calendar, in process and in Redis."""
 
 from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
 from gateway.domain.api_key import Mode
 from gateway.domain.caller import Caller
-from gateway.domain.limits import Limit, Metric, ScopeKind, Window, window_bounds
+from gateway.domain.ids import new_id
+from gateway.domain.limits import Limit, Metric, ScopeKind, Window
 from gateway.errors import BudgetExhausted, LimitExceeded, QuotaExceeded, RateLimitExceeded
-from gateway.storage.rate_limits import MemoryRateLimits
-from tests.support.ledger import AT_MS, limit
+from gateway.storage.rate_limits import MemoryRateLimits, RateLimits, RateState
+from gateway.storage.rate_limits_redis import RedisRateLimits
+from gateway.storage.redis_pipe import RedisPipe
+from tests.support.ledger import limit
+from tests.support.valkey import ValkeyServer, running_valkey
+from tests.support.waiting import until
 
 S_NS = 1_000_000_000
-DAY_MS = 86_400_000
 
 
 def requests(amount: int, window: Window, scope: ScopeKind = ScopeKind.USER, scope_id: str = "") -> Limit:
@@ -23,36 +32,91 @@ def caller(*limits: Limit, mode: Mode = Mode.LIVE) -> Caller:
     return Caller("key_1", "prefix", "hash", "user_1", "team_1", mode, None, {}, limits)
 
 
-class Clocked:
-    """Limits with the two clocks of a call, moved by hand."""
+class UsageLog:
+    """What SQL counts; `asked` how often it was."""
 
     def __init__(self) -> None:
-        self.rates = MemoryRateLimits()
-        self.now_ns, self.now_ms = 1000 * S_NS, AT_MS
+        self.calls = 0
+        self.asked = 0
+
+    async def count(self, _caller: Caller, _limit: Limit, _since_ms: int) -> int:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return self.calls
+
+
+class Door:
+    """Limits, with the clocks of a call moved by hand where they are a process's own."""
+
+    def __init__(self, rates: RateLimits, log: UsageLog) -> None:
+        self.rates, self.log = rates, log
+        self.now_ns, self.now_ms = time.monotonic_ns(), time.time_ns() // 1_000_000
 
     def forward(self, seconds: float) -> None:
         self.now_ns += int(seconds * S_NS)
         self.now_ms += int(seconds * 1000)
 
-    def load(self, who: Caller, calls: int = 0) -> int:
-        missing = self.rates.missing(who, self.now_ms)
-        for each, start_ms in missing:
-            self.rates.load(who, each, start_ms, calls)
-        return len(missing)
+    async def states(self, who: Caller, call_id: str | None = None) -> list[RateState]:
+        """Raises LimitExceeded."""
+        verdict = await self.rates.take(who, call_id=call_id or new_id("req"), now_ns=self.now_ns, now_ms=self.now_ms)
+        if verdict.refusal is not None:
+            raise verdict.refusal
+        return list(verdict.states)
 
-    def take(self, who: Caller, times: int = 1) -> list[int]:
+    async def take(self, who: Caller, times: int = 1) -> list[int]:
         """What is left of each limit after the last."""
-        self.load(who)
-        states = [self.rates.take(who, now_ns=self.now_ns, now_ms=self.now_ms) for _ in range(times)]
-        return [state.left for state in states[-1]]
+        for _ in range(times):
+            states = await self.states(who)
+        return [state.left for state in states]
 
-    def look(self, who: Caller) -> list[int]:
-        return [state.left for state in self.rates.look(who, now_ns=self.now_ns, now_ms=self.now_ms)]
+    async def look(self, who: Caller) -> list[int]:
+        return [state.left for state in await self.rates.look(who, now_ns=self.now_ns, now_ms=self.now_ms)]
+
+
+async def until_up(pipe: RedisPipe) -> None:
+    async def is_up() -> bool:
+        return pipe.up
+
+    await until(is_up)
+
+
+class RunningPipe:
+    def __init__(self, server: ValkeyServer) -> None:
+        self.pipe = RedisPipe(server.url(), timeout_s=5)
+
+    async def __aenter__(self) -> RedisPipe:
+        self._task = asyncio.create_task(self.pipe.run())
+        await self.pipe.first_try()
+        return self.pipe
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
 
 @pytest.fixture
-def clocked() -> Clocked:
-    return Clocked()
+def log() -> UsageLog:
+    return UsageLog()
+
+
+@pytest.fixture
+def memory(log: UsageLog) -> Door:
+    return Door(MemoryRateLimits(log.count), log)
+
+
+@pytest.fixture
+async def redis(log: UsageLog, valkey: ValkeyServer) -> AsyncIterator[Door]:
+    async with RunningPipe(valkey) as pipe:
+        yield Door(RedisRateLimits(pipe, MemoryRateLimits(log.count), log.count), log)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def door(request: pytest.FixtureRequest) -> Door:
+    found: Door = request.getfixturevalue(request.param)
+    return found
+
+
+# -- both ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -65,91 +129,219 @@ def clocked() -> Clocked:
         (Window.TOTAL, BudgetExhausted),
     ],
 )
-def test_exactly_the_amount_is_admitted(clocked: Clocked, window: Window, refusal: type[LimitExceeded]):
+async def test_exactly_the_amount_is_admitted(door: Door, window: Window, refusal: type[LimitExceeded]):
     who = caller(requests(3, window))
-    assert clocked.take(who, times=3) == [0]
+    assert await door.take(who, times=3) == [0]
     with pytest.raises(refusal):
-        clocked.take(who)
+        await door.take(who)
 
 
-def test_a_call_refused_by_one_limit_takes_of_none(clocked: Clocked):
+async def test_exactly_the_amount_is_admitted_of_many_at_once(door: Door):
+    who = caller(requests(100, Window.HOUR), requests(70, Window.DAY))
+    found = await asyncio.gather(*(door.states(who) for _ in range(150)), return_exceptions=True)
+    assert sum(isinstance(each, list) for each in found) == 70
+    assert sum(isinstance(each, QuotaExceeded) for each in found) == 80
+
+
+async def test_a_call_refused_by_one_limit_takes_of_none(door: Door):
     wide = [requests(10, Window.DAY, ScopeKind.TEAM), requests(10, Window.MINUTE, ScopeKind.TEAM)]
     who = caller(*wide, requests(1, Window.HOUR, ScopeKind.KEY))
-    clocked.take(who)
+    await door.take(who)
     for _ in range(5):
         with pytest.raises(RateLimitExceeded):
-            clocked.take(who)
-    assert clocked.look(who) == [9, 9, 0]
+            await door.take(who)
+    assert await door.look(who) == [9, 9, 0]
 
 
-def test_looking_takes_nothing(clocked: Clocked):
+async def test_a_limit_of_nothing_admits_nothing(door: Door):
+    for window in (Window.MINUTE, Window.DAY):
+        with pytest.raises(LimitExceeded):
+            await door.take(caller(requests(0, window)))
+
+
+async def test_looking_takes_nothing(door: Door):
     who = caller(requests(5, Window.MINUTE), requests(5, Window.DAY))
-    clocked.take(who)
+    await door.take(who)
     for _ in range(20):
-        assert clocked.look(who) == [4, 4]
+        assert await door.look(who) == [4, 4]
 
 
-def test_looking_leaves_out_counts_that_are_not_loaded(clocked: Clocked):
-    assert clocked.look(caller(requests(5, Window.MINUTE), requests(5, Window.DAY))) == [5]
+async def test_what_is_given_back_can_be_taken_again(door: Door):
+    who = caller(requests(2, Window.HOUR), requests(2, Window.MONTH))
+    await door.states(who, "req_1")
+    await door.take(who)
+    door.rates.give_back(who, call_id="req_1")
+    assert await door.take(who) == [0, 0]
+    with pytest.raises(LimitExceeded):
+        await door.take(who)
 
 
-def test_a_rate_comes_back_evenly(clocked: Clocked):
+async def test_a_refusal_says_when_there_is_room_for_one_again(door: Door):
     who = caller(requests(6, Window.MINUTE))
-    clocked.take(who, times=6)
-    clocked.forward(10)
-    assert clocked.take(who) == [0]
+    await door.take(who, times=6)
     with pytest.raises(RateLimitExceeded) as refused:
-        clocked.take(who)
+        await door.take(who)
     assert refused.value.retry_after_s == 10
 
 
-def test_a_calendar_window_is_loaded_once_and_anew_when_it_rolls(clocked: Clocked):
-    who = caller(requests(10, Window.DAY), requests(10, Window.MINUTE))
-    assert clocked.load(who, calls=7) == 1
-    assert clocked.load(who, calls=0) == 0
-    assert clocked.take(who)[0] == 2
-    clocked.forward(24 * 3600)
-    assert clocked.load(who) == 1
-    assert clocked.take(who)[0] == 9
+async def test_counts_go_on_from_what_the_usage_log_says(door: Door):
+    who = caller(requests(10, Window.DAY), requests(10, Window.MINUTE), requests(10, Window.MONTH))
+    door.log.calls = 7
+    assert await door.take(who) == [2, 9, 2]
+    assert await door.take(who) == [1, 8, 1]
+    assert door.log.asked == 2
 
 
-def test_a_load_that_comes_second_does_not_undo_what_was_counted_since(clocked: Clocked):
-    day = requests(10, Window.DAY)
-    who = caller(day)
-    start_ms, _ = window_bounds(Window.DAY, clocked.now_ms)
-    clocked.rates.load(who, day, start_ms, 3)
-    clocked.take(who)
-    clocked.rates.load(who, day, start_ms, 3)
-    assert clocked.look(who) == [6]
+async def test_a_load_that_comes_second_does_not_undo_what_was_counted_since(door: Door):
+    who = caller(requests(10, Window.DAY))
+    door.log.calls = 3
+    await asyncio.gather(*(door.states(who) for _ in range(4)))
+    assert await door.look(who) == [3]
 
 
-def test_the_window_says_when_it_resets(clocked: Clocked):
-    who = caller(requests(5, Window.DAY), requests(5, Window.TOTAL))
-    clocked.load(who)
-    day, total = clocked.rates.take(who, now_ns=clocked.now_ns, now_ms=clocked.now_ms)
-    assert (day.reset_s, total.reset_s) == (14 * 3600, None)
+async def test_windows_say_when_they_reset(door: Door):
+    who = caller(requests(5, Window.DAY), requests(5, Window.MONTH), requests(5, Window.TOTAL))
+    day, month, total = await door.states(who)
+    tomorrow = 86_400 - time.time() % 86_400
+    assert day.reset_s == pytest.approx(tomorrow, abs=120)
+    assert month.reset_s is not None
+    assert month.reset_s % 86_400 == pytest.approx(tomorrow, abs=120)
+    assert 0 < month.reset_s <= 31 * 86_400
+    assert total.reset_s is None
 
 
-def test_callers_of_one_team_share_its_limit_and_modes_do_not(clocked: Clocked):
+async def test_callers_of_one_team_share_its_limit_and_modes_do_not(door: Door):
     team = requests(2, Window.MINUTE, ScopeKind.TEAM)
-    clocked.take(caller(team), times=2)
+    await door.take(caller(team), times=2)
     with pytest.raises(RateLimitExceeded):
-        clocked.take(caller(team))
-    assert clocked.take(caller(team, mode=Mode.TEST)) == [1]
+        await door.take(caller(team))
+    assert await door.take(caller(team, mode=Mode.TEST)) == [1]
 
 
-def test_other_metrics_are_not_taken_at_admission(clocked: Clocked):
+async def test_other_metrics_are_not_taken_at_admission(door: Door):
     who = caller(limit(0), limit(0, Metric.CONCURRENCY), limit(0, Metric.IMAGES))
-    assert clocked.rates.missing(who, clocked.now_ms) == []
-    assert clocked.rates.take(who, now_ns=clocked.now_ns, now_ms=clocked.now_ms) == []
+    assert await door.take(who) == []
+    assert door.log.asked == 0
 
 
-def test_rates_that_are_free_again_are_forgotten_and_the_others_kept(clocked: Clocked):
-    for number in range(10_000):
-        clocked.take(caller(requests(1, Window.MINUTE, ScopeKind.KEY, f"key_{number}")))
-    clocked.forward(61)
-    busy = caller(requests(1, Window.MINUTE, ScopeKind.KEY, "busy"))
-    clocked.take(busy)
-    assert len(clocked.rates._tats) == 1
+# -- in process ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_rate_comes_back_evenly(memory: Door):
+    who = caller(requests(6, Window.MINUTE))
+    await memory.take(who, times=6)
+    memory.forward(10)
+    assert await memory.take(who) == [0]
     with pytest.raises(RateLimitExceeded):
-        clocked.take(busy)
+        await memory.take(who)
+
+
+async def test_a_calendar_window_is_loaded_anew_when_it_rolls(memory: Door):
+    who = caller(requests(10, Window.DAY))
+    memory.log.calls = 7
+    assert await memory.take(who) == [2]
+    memory.log.calls = 0
+    memory.forward(24 * 3600)
+    assert await memory.take(who) == [9]
+
+
+async def test_rates_that_are_free_again_are_forgotten_and_the_others_kept(memory: Door):
+    for number in range(10_000):
+        await memory.take(caller(requests(1, Window.MINUTE, ScopeKind.KEY, f"key_{number}")))
+    memory.forward(61)
+    busy = caller(requests(1, Window.MINUTE, ScopeKind.KEY, "busy"))
+    await memory.take(busy)
+    assert isinstance(memory.rates, MemoryRateLimits)
+    assert len(memory.rates._tats) == 1
+    with pytest.raises(RateLimitExceeded):
+        await memory.take(busy)
+
+
+@pytest.mark.parametrize(("amount", "share", "admitted"), [(90, 3, 30), (10, 3, 3), (1, 3, 1), (2, 5, 1), (0, 3, 0)])
+@pytest.mark.parametrize("window", [Window.HOUR, Window.DAY])
+async def test_one_of_several_processes_admits_its_share_alone(
+    memory: Door, window: Window, amount: int, share: int, admitted: int
+):
+    assert isinstance(memory.rates, MemoryRateLimits)
+    memory.rates.share = share
+    who = caller(requests(amount, window))
+    taken = 0
+    with suppress(LimitExceeded):
+        while await memory.take(who):
+            taken += 1
+    assert taken == admitted
+
+
+# -- in Redis --------------------------------------------------------------------------------------------------------
+
+
+async def test_processes_share_their_limits(redis: Door, log: UsageLog, valkey: ValkeyServer):
+    who = caller(requests(10, Window.HOUR), requests(20, Window.DAY))
+    async with RunningPipe(valkey) as other_pipe:
+        other = Door(RedisRateLimits(other_pipe, MemoryRateLimits(log.count), log.count), log)
+        assert await redis.take(who, times=4) == [6, 16]
+        assert await other.take(who, times=3) == [3, 13]
+        assert await redis.look(who) == [3, 13]
+
+
+async def test_a_question_asked_again_takes_nothing(redis: Door):
+    who = caller(requests(10, Window.HOUR), requests(10, Window.DAY))
+    first = await redis.states(who, "req_1")
+    assert [state.left for state in await redis.states(who, "req_1")] == [state.left for state in first] == [9, 9]
+    redis.rates.give_back(who, call_id="req_1")
+    redis.rates.give_back(who, call_id="req_1")
+    assert await redis.look(who) == [10, 10]
+
+
+async def test_the_windows_are_those_of_the_server_whatever_the_clock_here_says(redis: Door):
+    who = caller(requests(2, Window.DAY), requests(2, Window.HOUR))
+    await redis.take(who)
+    redis.forward(25 * 3600)
+    assert await redis.take(who) == [0, 0]
+    with pytest.raises(LimitExceeded):
+        await redis.take(who)
+
+
+async def test_a_count_of_an_earlier_window_is_loaded_anew(redis: Door, valkey: ValkeyServer):
+    who = caller(requests(10, Window.DAY))
+    redis.log.calls = 5
+    assert await redis.take(who) == [4]
+    with valkey.client() as client:
+        (key,) = client.keys("*user*day*")
+        assert client.ttl(key) > 0
+        client.hincrby(key, "start", -86_400)
+    redis.log.calls = 0
+    assert await redis.take(who) == [9]
+
+
+@pytest.mark.parametrize("fate", ["kill", "freeze", "flush"])
+async def test_a_server_that_goes_leaves_each_process_its_share(redis: Door, log: UsageLog, fate: str):
+    """Nothing waits longer than the pipe's time-out, and flushed it counts on from the usage log."""
+    local = MemoryRateLimits(log.count)
+    local.share = 2
+    with running_valkey() as server:
+        async with RunningPipe(server) as pipe:
+            pipe._timeout_s = 0.3
+            door = Door(RedisRateLimits(pipe, local, log.count), log)
+            who = caller(requests(10, Window.DAY))
+            assert await door.take(who, times=2) == [8]
+            log.calls = 2
+            getattr(server, fate)()
+            left = await door.take(who)
+            assert left == ([7] if fate == "flush" else [6])
+
+
+async def test_a_server_that_comes_back_is_told_what_it_missed(log: UsageLog):
+    with running_valkey() as server:
+        async with RunningPipe(server) as pipe:
+            door = Door(RedisRateLimits(pipe, MemoryRateLimits(log.count), log.count), log)
+            who = caller(requests(10, Window.DAY))
+            await door.take(who)
+            server.freeze()
+            pipe._timeout_s = 0.2
+            log.calls = 1
+            assert await door.take(who, times=3) == [6]
+            log.calls = 4
+            server.thaw()
+            await until_up(pipe)
+            assert await door.take(who) == [5]

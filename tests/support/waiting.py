@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -16,3 +17,13 @@ async def until(look: Callable[[], Awaitable[T]]) -> T:
         while not (found := await look()):  # noqa: ASYNC110  (what is looked at tells nobody)
             await asyncio.sleep(0.02)
         return found
+
+
+def until_now(look: Callable[[], T]) -> T:
+    """The same where there is no event loop."""
+    deadline = time.monotonic() + _LONGEST_S
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.02)
+    return found

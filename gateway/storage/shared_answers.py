@@ -1,0 +1,79 @@
+"""Answers that replicas share in Redis, between the memory of each and SQL, which stays the truth.
+
+An entry is written only where none is, and a purge leaves a mark in its place for longer than any reader that still
+holds the old one may take; every replica that hears of the purge sets it again. So what was purged does not come back.
+
+Redis gone: nothing is found and nothing is kept. Flushed: SQL answers, and what is found there is put back.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+import structlog
+from redis.exceptions import ResponseError
+
+from gateway.storage.redis_pipe import RedisGone, RedisPipe
+from gateway.storage.response_cache import Entry
+
+_KEPT_S = 24 * 3600
+_MARK_S = 120
+_MARK = b"-"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Entry).decode
+_log = structlog.get_logger(__name__)
+
+
+class SharedAnswers(Protocol):
+    async def find(self, fingerprint: str) -> Entry | None:
+        """The entry, if it is here."""
+
+    def keep(self, entry: Entry) -> None:
+        """Put an entry that SQL holds. Waits for nothing."""
+
+    def drop(self, fingerprint: str) -> None:
+        """The entry was purged or replaced in SQL. Waits for nothing."""
+
+
+class NothingShared:
+    """Of a process that shares its answers through SQL alone."""
+
+    async def find(self, fingerprint: str) -> Entry | None: ...
+
+    def keep(self, entry: Entry) -> None: ...
+
+    def drop(self, fingerprint: str) -> None: ...
+
+
+class RedisAnswers:
+    def __init__(self, pipe: RedisPipe) -> None:
+        self._pipe = pipe
+
+    async def find(self, fingerprint: str) -> Entry | None:
+        try:
+            found = await self._pipe.call("GET", _key(fingerprint), again=True)
+        except (RedisGone, ResponseError):
+            return None
+        if found is None or found == _MARK:
+            return None
+        try:
+            return _decode(found)
+        except msgspec.MsgspecError:  # of some other version
+            _log.warning("shared_answer_not_read", fingerprint=fingerprint)
+            return None
+
+    def keep(self, entry: Entry) -> None:
+        with suppress(RedisGone):
+            key, kept = _key(entry.fingerprint), _encode(entry)
+            self._pipe.send(("SET", key, kept, "NX", "EX", _KEPT_S), lambda _reply: None, again=True)
+
+    def drop(self, fingerprint: str) -> None:
+        with suppress(RedisGone):
+            self._pipe.send(("SET", _key(fingerprint), _MARK, "EX", _MARK_S), lambda _reply: None, again=True)
+
+
+def _key(fingerprint: str) -> str:
+    return f"darkroom:answer:{fingerprint}"
