@@ -95,7 +95,7 @@ def test_the_example_names_the_setting(name: str):
 
 
 def test_what_the_example_has_commented_out_is_valid_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    for name in ("AIMLAPI_API_KEY", "DARKROOM_ADMIN_KEY", "DATABASE_PASSWORD"):
+    for name in ("AIMLAPI_API_KEY", "DARKROOM_ADMIN_KEY", "DATABASE_PASSWORD", "REDIS_PASSWORD"):
         monkeypatch.setenv(name, "x" * 32)
     monkeypatch.setenv("DARKROOM_ENCRYPTION_KEY", "e" * 43)
     secret = tmp_path / "secret"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
+from gateway.errors import LedgerUnavailable
 from gateway.storage import changes
 from gateway.storage.database import Database
 
@@ -102,5 +103,6 @@ class ChangeFollower:
     def _report(self, exc: Exception) -> None:
         """Once for each stretch of failures."""
         if not self._failing:
-            _log.error("changes_not_followed", exc_info=exc)
+            expected = isinstance(exc, LedgerUnavailable)
+            _log.error("changes_not_followed", reason=str(exc), exc_info=None if expected else exc)
         self._failing = True

@@ -155,7 +155,9 @@ async def test_an_embedded_database_with_data_is_copied_before_it_is_changed(
 
 
 async def test_a_migration_that_fails_changes_nothing(empty: Database, newer_scripts: Path):
-    failing = OLDER.format(next="9000", head=migrations.revisions()[-2], then="\n    raise RuntimeError('in the middle')")
+    failing = OLDER.format(
+        next="9000", head=migrations.revisions()[-2], then="\n    raise RuntimeError('in the middle')"
+    )
     (newer_scripts / "versions" / "9000_next.py").write_text(failing)
     await with_data(empty)
     with pytest.raises(RuntimeError, match="in the middle"):

@@ -203,14 +203,17 @@ class GatewayProcess:
         log: Path,
         *,
         provider: Mapping[str, Any] | None = None,
+        others: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
         **server: Any,
     ) -> None:
-        """`provider` and `server`: settings of these sections."""
+        """`provider` and `server`: settings of these sections; `others`: whole top-level settings."""
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.config = data_dir.parent / "config.yaml"
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+        self._environment = environment or {}
         chosen = {
             "kind": "aimlapi",
             "base_url": provider_url,
@@ -225,6 +228,7 @@ class GatewayProcess:
             "security": {"admin_key": ADMIN_KEY},
             "log": {"format": "json"},
             "providers": [chosen],
+            **(others or {}),
         }
         self.config.write_text(json.dumps(settings))
 
@@ -236,7 +240,7 @@ class GatewayProcess:
                 stdout=log if stderr is None else subprocess.DEVNULL,
                 stderr=log if stderr is None else stderr,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONWARNINGS": "ignore"},
+                env={**os.environ, "PYTHONWARNINGS": "ignore", **self._environment},
             )
         async with httpx.AsyncClient(base_url=self.base_url) as http:
             while True:
