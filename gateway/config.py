@@ -109,6 +109,27 @@ class Settings(BaseSettings):
                 raise ValueError(f"{kind}: {', '.join(sorted(twice))} stands there twice")
         return self
 
+    @model_validator(mode="after")
+    def _engines_that_several_processes_share(self) -> Settings:
+        missing = [
+            f"{name} ({engine})"
+            for name, engine, there in (
+                ("database_url", "PostgreSQL", self._has_postgres),
+                ("redis_url", "Redis or Valkey", self.redis_url is not None),
+            )
+            if not there
+        ]
+        if self.server.workers > 1 and missing:
+            raise ValueError(
+                f"server.workers is {self.server.workers}: several processes share their limits, money and cache by "
+                f"servers, so set {' and '.join(missing)}, or leave workers at 1"
+            )
+        return self
+
+    @property
+    def _has_postgres(self) -> bool:
+        return self.database_url is not None and not self.database_url.startswith("sqlite")
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -118,8 +139,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _secrets_where_replicas_share_a_database(self) -> Settings:
-        shared = self.database_url is not None and not self.database_url.startswith("sqlite")
-        if shared and not self.security.secrets:
+        if self._has_postgres and not self.security.secrets:
             raise ValueError(
                 "security.secrets is needed with PostgreSQL: every replica hashes keys with it; "
                 "`openssl rand -hex 32` makes one"

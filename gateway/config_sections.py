@@ -67,14 +67,17 @@ class ServerSettings(Section):
     """Address to listen on."""
     port: int = Field(8080, ge=0, le=65535)
     """Port to listen on."""
-    workers: Literal[1] = 1
-    """Processes. More than one needs shared stores, which this version does not have yet."""
+    workers: int = Field(1, ge=1, le=128)
+    """Processes that share the port. More than one needs PostgreSQL (database_url) and Redis (redis_url)."""
     public_url: str | None = None
     """Base of image addresses, like https://images.example.com. null: the bind address; loopback only."""
     max_body_bytes: int = Field(65536, ge=1024)
     """Largest request body; a larger one gets 413."""
+    drain_delay_s: float = Field(0, ge=0)
+    """On SIGTERM: how long calls are still served as ever while /readyz says 503. As long as a load balancer takes to
+    notice; 0 without one."""
     drain_s: float = Field(60, ge=0)
-    """On SIGTERM: how long open purchases may take to finish. What is left is resumed at the next start."""
+    """After that: how long open purchases may take to finish. What is left is resumed at the next start."""
     keep_alive_s: int = Field(75, ge=1)
     """How long an idle connection stays open."""
     head_timeout_s: float = Field(10, ge=0.1)

@@ -37,7 +37,11 @@ MESSAGES = {
     "image_store_unknown_key": ":4: image_store.buket: there is no such setting",
     "list_at_the_top": ": the top level must be `name: value` lines",
     "missing_file": ":3: security.secrets.0: the file /nowhere/darkroom-secret is missing",
-    "more_workers": ":1: server.workers: Input should be 1",
+    "more_workers": ": server.workers is 4: several processes share their limits, money and cache by servers, so set "
+    "database_url (PostgreSQL) and redis_url (Redis or Valkey), or leave workers at 1",
+    "more_workers_without_redis": ": server.workers is 4: several processes share their limits, money and cache by "
+    "servers, so set redis_url (Redis or Valkey), or leave workers at 1",
+    "redis_url_of_another_kind": ":1: redis_url: write it like redis://:password@host:6379/0, or rediss:// for TLS",
     "not_yaml": ":3: is not YAML: expected <block end>",
     "provider_twice": ": providers: sandbox stands there twice",
     "provider_without_kind": ":2: providers.0: say which provider it is: kind: aimlapi, or kind: sandbox",

@@ -1,7 +1,8 @@
 """The server around the application: its protocol with limits, and its way out.
 
-At the first signal the process buys no more, but goes on listening and answering: hits, joins, `/readyz` with 503. It
-stops when the purchases under way are over, or `server.drain_s` is. A second signal ends it where it is.
+At the first signal `/readyz` says 503, and for `server.drain_delay_s` all goes on as before, so that load balancers can
+look elsewhere. Then the process buys no more, but goes on listening and answering: hits, joins. It stops when the
+purchases under way are over, or `server.drain_s` is. A second signal ends it where it is.
 """
 
 from __future__ import annotations
@@ -102,8 +103,10 @@ class GatewayServer(uvicorn.Server):
         protocol.guard.draining = True
         for connection in list(self.server_state.connections):
             connection.end_after_answer()  # type: ignore[union-attr]
-        purchases = self._resources.purchases
-        await purchases.drain(self._resources.settings.server.drain_s)
+        purchases, settings = self._resources.purchases, self._resources.settings.server
+        purchases.leaving = True
+        await asyncio.sleep(settings.drain_delay_s)
+        await purchases.drain(settings.drain_s)
         await purchases.abort()
         if answers := set(self.server_state.tasks):
             await asyncio.wait(answers, timeout=_LAST_ANSWERS_S)

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import os
 import shlex
-from typing import Annotated
+import signal
+import socket
+from typing import Annotated, NamedTuple
 
 import typer
 import uvloop
@@ -16,6 +18,7 @@ from gateway.config import Settings
 from gateway.config_sections import AimlapiSettings
 from gateway.errors import DarkroomError
 from gateway.telemetry.logs import configure_logs
+from gateway.workers import Workers
 
 _EXAMPLE = '{"model": "flux-pro", "prompt": "A lighthouse at dawn", "seed": 42}'
 
@@ -30,7 +33,12 @@ def serve(
     ctx: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on (server.host).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (server.port).")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes (server.workers); 1 in this version.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes (server.workers); more than 1 need PostgreSQL and Redis.")
+    ] = None,
+    worker: Annotated[int | None, typer.Option(hidden=True, help="Which of several processes this one is.")] = None,
+    listener: Annotated[int | None, typer.Option(hidden=True, help="The socket that they share.")] = None,
+    watcher: Annotated[int | None, typer.Option(hidden=True, help="The line to who watches over them.")] = None,
 ) -> None:
     """Run the gateway. An embedded database is migrated first, after a snapshot."""
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
@@ -40,20 +48,41 @@ def serve(
     configure_logs(style=settings.log.format, level=settings.log.level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
+            if worker is not None and listener is not None and watcher is not None:
+                runner.run(_serve(settings, Place(worker, listener, watcher)))
+            elif settings.server.workers > 1:
+                raise typer.Exit(runner.run(Workers(settings, ctx.obj).run(lambda: _greet(settings))))
+            else:
+                runner.run(_serve(settings))
     except DarkroomError as exc:
         fail_with(exc)
 
 
-async def _serve(settings: Settings) -> None:
+class Place(NamedTuple):
+    """Of one of several processes: its number, and the descriptors that it was given."""
+
+    worker: int
+    listener: int
+    watcher: int
+
+
+async def _serve(settings: Settings, place: Place | None = None) -> None:
     """Open, serve until a signal, close. Raises DarkroomError when something can't be opened."""
     from gateway.api.serving import GatewayServer, server_config  # noqa: PLC0415  (heavy: not for every command)
     from gateway.app import create_app  # noqa: PLC0415
     from gateway.resources import open_resources  # noqa: PLC0415
 
-    async with open_resources(settings) as resources:
+    def started() -> None:
+        _collect_garbage()
+        if place is None:
+            _greet(settings)
+        else:
+            _tell(socket.socket(fileno=place.watcher))
+
+    async with open_resources(settings, worker=None if place is None else place.worker) as resources:
         config = server_config(create_app(settings, resources=resources), settings, resources)
-        await GatewayServer(config, resources, on_start=lambda: _started(settings)).serve()
+        sockets = None if place is None else [socket.socket(fileno=place.listener)]
+        await GatewayServer(config, resources, on_start=started).serve(sockets)
 
 
 def check_config(ctx: typer.Context) -> None:
@@ -94,9 +123,23 @@ def migrate(ctx: typer.Context) -> None:
     typer.echo("The database is at this version's schema.")
 
 
-def _started(settings: Settings) -> None:
+def _tell(watcher: socket.socket) -> None:
+    """That this worker is ready; and leave when the one who watches over it is gone."""
+    watcher.send(b"!")
+
+    def hear() -> None:
+        asyncio.get_running_loop().remove_reader(watcher)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asyncio.get_running_loop().add_reader(watcher, hear)
+
+
+def _collect_garbage() -> None:
     gc.freeze()  # what is there by now stays: no later look for garbage need walk through it
     gc.enable()
+
+
+def _greet(settings: Settings) -> None:
     typer.echo("\n".join(_greeting(settings)))
 
 

@@ -54,10 +54,13 @@ __all__ = [  # with the words of the services that the API speaks
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Everything, opened and recovered; on the way out open purchases get `drain_s` to finish."""
+async def open_resources(settings: Settings, *, worker: int | None = None) -> AsyncIterator[Resources]:
+    """Everything, opened and recovered; on the way out open purchases get `drain_s` to finish.
+
+    `worker`: which of the processes that share the data folder this one is; None: it is alone.
+    """
     async with AsyncExitStack() as stack:
-        yield await Builder(settings, stack).build()
+        yield await Builder(settings, stack, worker=worker).build()
 
 
 async def migrate_database(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -46,23 +47,27 @@ from gateway.services.settlement import Settlement
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage import usage_log
-from gateway.storage.data_dir import kept_secret, locked, make_data_dir
+from gateway.storage.data_dir import adopt, kept_secret, left_places, locked, make_data_dir, worker_dir
 from gateway.storage.database import Database, database_url, open_database
 from gateway.storage.image_spool import SpooledImageStore
 from gateway.storage.journal import Journal
 from gateway.storage.migrations import migrate, require_known_schema
 from gateway.storage.response_cache import MemoryAnswers
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.worker_metrics import WorkerMetrics
 
 _RETENTION_PERIOD_S = 600.0
+_LAST_WORDS_S = 15.0
+"""How long a process may take to end beyond `server.drain_s`."""
 _log = structlog.get_logger(__name__)
 
 
 class Builder:
     """Builds the graph bottom-up, leaving on the stack what has to be closed."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, stack: AsyncExitStack, *, worker: int | None = None) -> None:
         self._settings = settings
+        self._worker = worker
         self._stack = stack
         self._process_id = secrets.token_hex(8)
 
@@ -79,13 +84,19 @@ class Builder:
         """What lasts: SQL, the journal (delivered of what an earlier process left), pictures, secrets."""
         data_dir = self._settings.data_dir
         make_data_dir(data_dir)
-        self._stack.enter_context(locked(data_dir))
+        place = data_dir if self._worker is None else worker_dir(data_dir, self._worker)
+        make_data_dir(place)
+        wait_s = self._settings.server.drain_s + _LAST_WORDS_S
+        self._stack.enter_context(locked(place, wait_s=0 if self._worker is None else wait_s))
+        for other in left_places(data_dir, worker=self._worker, workers=self._settings.server.workers):
+            adopt(place, other, wait_s=None if other == data_dir else wait_s)  # held by who watches over the workers
         self._database = await self._open_database()
         self._secrets = self._read_secrets()
-        self._images = SpooledImageStore(open_image_store(self._settings), data_dir / "spool")
+        self._images = SpooledImageStore(open_image_store(self._settings), place / "spool")
         self._background(self._images.run())
         self._metrics = Metrics()
-        self._journal = Journal(data_dir / "journal", _delivery(self._database), lag=self._metrics.journal_lag_rows)
+        self._show_metrics(place)
+        self._journal = Journal(place / "journal", _delivery(self._database), lag=self._metrics.journal_lag_rows)
         self._stack.push_async_callback(self._journal.close)
         await self._journal.recover()
         self._background(self._journal.run())
@@ -98,6 +109,19 @@ class Builder:
             await count.beat()
             self._stack.push_async_callback(count.leave)
             self._background(count.run())
+
+    def _show_metrics(self, place: Path) -> None:
+        """What `/metrics` answers: of all processes behind the port, not of the one that is asked."""
+        self._render_metrics: Callable[[], bytes] = self._metrics.render
+        if self._worker is not None:
+            data_dir, numbers = self._settings.data_dir, range(1, self._settings.server.workers + 1)
+            shown = WorkerMetrics(
+                self._metrics.render,
+                worker=self._worker,
+                places=lambda: [(number, worker_dir(data_dir, number)) for number in numbers],
+            )
+            self._background(shown.run(place))
+            self._render_metrics = shown
 
     def _hold_in_memory(self) -> None:
         """What memory holds of SQL, and follows by the `changes` table."""
@@ -189,7 +213,7 @@ class Builder:
             models=self._models,
             admin_key=self._admin_key(),
             test_key=await ready_test_key(accounts, settings.data_dir) if self._embedded else None,
-            metrics=self._metrics,
+            render_metrics=self._render_metrics,
             accounts=accounts,
             callers=self._callers,
             admission=self._admission,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.config import Settings
 from gateway.domain.model import Model
+from gateway.errors import Draining
 from gateway.services.accounts import AccountService
 from gateway.services.admission import Admission
 from gateway.services.budgets import Budgets
@@ -21,7 +22,6 @@ from gateway.services.settlement import Settlement
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage.database import Database
-from gateway.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Resources:
     models: Mapping[str, Model]
     admin_key: str
     test_key: str | None
-    metrics: Metrics
+    render_metrics: Callable[[], bytes]
     accounts: AccountService
     callers: CallerDirectory
     admission: Admission
@@ -51,5 +51,7 @@ class Resources:
 
     async def check_ready(self) -> None:
         """Raises DarkroomError while new calls should go elsewhere."""
+        if self.purchases.leaving:
+            raise Draining("The gateway is about to shut down.", retry_after_s=1, charged="no")
         self.purchases.check_open()
         await self.database.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())

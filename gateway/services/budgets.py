@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.domain.caller import Caller
 from gateway.domain.limits import Limit, Metric
+from gateway.services.clock import clock
 from gateway.storage import counters
 from gateway.storage.database import Database, now_ms
 from gateway.storage.rate_limits import RateLimits
@@ -28,7 +29,7 @@ class Budgets:
 
     async def of(self, caller: Caller) -> list[BudgetLine]:
         """Every limit that applies to the caller; looking takes nothing."""
-        at_ms = time.time_ns() // 1_000_000
+        at_ms = clock.now_ms()
         rates = await self._rates.look(caller, now_ns=time.monotonic_ns(), now_ms=at_ms)
         held = [limit for limit in caller.limits if limit.metric is not Metric.REQUESTS]
         standings = await self._database.read(

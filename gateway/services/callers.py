@@ -5,7 +5,6 @@ SQL gone: callers in memory go on; an unknown key gets `ledger_unavailable`.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -15,6 +14,7 @@ from gateway.domain.api_key import PREFIX_LENGTH, ApiKey, matches, parse_api_key
 from gateway.domain.caller import Caller, effective_limits
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window
 from gateway.errors import InvalidApiKey
+from gateway.services.clock import clock
 from gateway.storage import limits
 from gateway.storage.accounts import CallerRow, find_caller
 from gateway.storage.database import Database
@@ -33,7 +33,7 @@ class CallerDirectory:
         default_user_limits: Sequence[tuple[Metric, Window, int]],
         *,
         capacity: int = 10_000,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clock.now_s,
     ) -> None:
         self._database = database
         self._peppers = tuple(peppers)

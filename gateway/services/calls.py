@@ -16,6 +16,7 @@ from gateway.domain.image_request import ImageRequest
 from gateway.domain.preferences import is_retry
 from gateway.domain.usage_row import UsageRow
 from gateway.errors import DarkroomError, InvalidRequest
+from gateway.services.clock import clock
 from gateway.storage.idempotency import Claim
 from gateway.storage.rate_limits import RateState
 
@@ -47,7 +48,7 @@ class Call(msgspec.Struct):
     head: Head
     body: bytes
     request_id: str = msgspec.field(default_factory=lambda: new_id("req"))
-    at_ms: int = msgspec.field(default_factory=lambda: time.time_ns() // 1_000_000)
+    at_ms: int = msgspec.field(default_factory=clock.now_ms)
     started_s: float = msgspec.field(default_factory=time.monotonic)
     caller: Caller | None = None
     rates: Sequence[RateState] = ()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from gateway.errors import LedgerUnavailable
+from gateway.services.clock import clock
 from gateway.storage import changes
 from gateway.storage.database import Database
 
@@ -73,7 +74,9 @@ class ChangeFollower:
 
     async def poll(self) -> None:
         """One look at SQL. Raises LedgerUnavailable; the next look then reaches back to the last good one."""
+        asked_ms = clock.here_ms()
         look = await self._database.read(lambda conn: changes.look(conn, self._last_ms))
+        clock.correct(look.at_ms, asked_ms=asked_ms)
         if self._last_ms is None or look.at_ms - self._last_ms > _GAP_MS:
             for listener in self._listeners:
                 listener.forget_all()

@@ -83,6 +83,8 @@ class Purchases:
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoning: set[asyncio.Task[None]] = set()
         self.active: dict[str, Purchase] = {}
+        self.leaving = False
+        """The process will end soon: calls should go elsewhere, but are served as ever until it drains."""
         self.draining = False
 
     async def start(self, call: Call) -> Purchase:

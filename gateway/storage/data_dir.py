@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import IO
 
 from gateway.errors import ConfigurationError
+
+_LOOK_S = 0.1
 
 
 def make_data_dir(path: Path) -> None:
@@ -19,17 +23,64 @@ def make_data_dir(path: Path) -> None:
         raise ConfigurationError(f"data_dir: {path} can't be made: {exc.strerror}") from exc
 
 
+def worker_dir(data_dir: Path, worker: int) -> Path:
+    """What one of several processes keeps for itself in the folder that they share."""
+    return data_dir / f"worker-{worker}"
+
+
+def left_places(data_dir: Path, *, worker: int | None, workers: int) -> list[Path]:
+    """Where earlier processes left things that `worker` is to adopt: there were more of them then, or only one.
+
+    The first process of several does it for all; one that is alone (None) is the heir of all.
+    """
+    if worker not in {None, 1}:
+        return []
+    kept = set() if worker is None else {worker_dir(data_dir, number) for number in range(1, workers + 1)}
+    places = sorted(path for path in data_dir.glob("worker-*") if path not in kept)
+    return places if worker is None else [data_dir, *places]
+
+
+def adopt(place: Path, other: Path, *, wait_s: float | None) -> None:
+    """Take over the journal and the spooled pictures of a process that will not run any more.
+
+    `wait_s`: how long it may take to end; then ConfigurationError is raised. None: its lock is held for us.
+    """
+    with nullcontext() if wait_s is None else locked(other, wait_s=wait_s):
+        _move_all(sorted((other / "journal").glob("*.jsonl")), place / "journal", numbered=True)
+        _move_all(sorted((other / "spool").glob("*")), place / "spool", numbered=False)
+
+
+def _move_all(files: Iterable[Path], folder: Path, *, numbered: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    number = max((int(path.stem) for path in folder.glob("[0-9]*.*")), default=0) if numbered else 0
+    for file in files:
+        number += 1
+        file.rename(folder / (f"{number:08}.jsonl" if numbered else file.name))
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the folder alone. Raises ConfigurationError when another process does: two would corrupt the journal."""
+def locked(path: Path, *, wait_s: float = 0) -> Iterator[None]:
+    """Hold the folder alone. Raises ConfigurationError when another process does: two would corrupt the journal.
+
+    `wait_s`: how long to wait for one that is on its way out.
+    """
+    deadline = time.monotonic() + wait_s
     with (path / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigurationError(
-                f"data_dir: another darkroom is running on {path}; stop it, or give this one another data_dir"
-            ) from None
+        while not _is_locked(file):
+            if time.monotonic() >= deadline:
+                raise ConfigurationError(
+                    f"data_dir: another darkroom is running on {path}; stop it, or give this one another data_dir"
+                )
+            time.sleep(_LOOK_S)
         yield
+
+
+def _is_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def kept_secret(path: Path, name: str, *, length: int = 32) -> str:

@@ -35,4 +35,4 @@ async def readyz(resources: ResourcesDep) -> Health:
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}},
 )
 async def metrics(resources: ResourcesDep) -> Response:
-    return Response(resources.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(resources.render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")

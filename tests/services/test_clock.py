@@ -1,0 +1,35 @@
+"""The time of a call follows the database's where the two disagree."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from gateway.services.clock import Clock
+
+
+@pytest.fixture
+def here() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def test_a_clock_that_agrees_is_left_alone(here: int):
+    clock = Clock()
+    clock.correct(here + 900, asked_ms=here)
+    assert abs(clock.now_ms() - clock.here_ms()) < 2
+
+
+def test_a_database_that_took_long_to_answer_does_not_move_the_clock(here: int):
+    clock = Clock()
+    clock.correct(here - 29_000, asked_ms=here - 30_000)
+    assert abs(clock.now_ms() - clock.here_ms()) < 2
+
+
+@pytest.mark.parametrize("off_ms", [-3_600_000, 3_600_000, 90_000])
+def test_a_clock_that_is_off_is_corrected_and_put_back(here: int, off_ms: int):
+    clock = Clock()
+    clock.correct(here - off_ms, asked_ms=here)
+    assert clock.here_ms() - clock.now_ms() == pytest.approx(off_ms, abs=1000)
+    clock.correct(here, asked_ms=here)
+    assert abs(clock.now_ms() - clock.here_ms()) < 2
