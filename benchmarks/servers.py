@@ -18,6 +18,7 @@ from tests.support.ports import free_port
 
 ADMIN_KEY = "admin-key-of-the-benchmarks"
 PROVIDER_KEY = "provider-secret"
+SECRET = "s" * 32
 _IDLE_LOOK_S = 0.5
 
 
@@ -130,19 +131,20 @@ class ProviderServer(Server):
 class Gateway(Server):
     """`darkroom serve` with everything on, as shipped, and what is left to its operator: a key and limits."""
 
-    def __init__(self, folder: Path, provider_url: str, *, max_concurrency: int = 64) -> None:
-        """`max_concurrency`: calls at once with the provider's key."""
+    def __init__(self, folder: Path, provider_url: str, *, max_concurrency: int = 64, engines: str = "") -> None:
+        """`max_concurrency`: calls at once with the provider's key. `engines`: settings of what replicas share."""
         port = free_port()
         folder.mkdir(exist_ok=True)
         config = folder / "config.yaml"
         config.write_text(
             f"server: {{port: {port}}}\n"
             f"data_dir: {folder / 'data'}\n"
-            f"security: {{admin_key: {ADMIN_KEY}}}\n"
+            f"security: {{admin_key: {ADMIN_KEY}, secrets: [{SECRET}]}}\n{engines}"
             "providers:\n"
             f"  - {{kind: aimlapi, base_url: '{provider_url}', image_hosts: ['{provider_url.removeprefix('http://')}'],\n"
             f"     api_keys: [{{value: {PROVIDER_KEY}, max_concurrency: {max_concurrency}}}]}}\n"
         )
+        self.config = config
         arguments = ["-m", "gateway", "--config", str(config), "serve"]
         super().__init__(arguments, port=port, ready_path="/readyz", log=folder / "log")
 
