@@ -49,8 +49,9 @@ fuzz: $(READY) ## Look for input that breaks a parser, FUZZ_S seconds for each
 			-artifact_prefix=.fuzz/$$parser- .fuzz/$$parser tests/fuzz/corpus/$$parser || exit 1; \
 	done
 
-soak: $(READY) ## Kill it a hundred times under load and compare bill and books; SOAK_KILLS, SOAK_S
+soak: $(READY) ## Kill it, and what replicas share, under load; compare bill and books: SOAK_KILLS, SOAK_S, SOAK_REPLICAS_S
 	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.soak.replicas
 
 lock: $(READY) ## Make the locks again; LOCK_FLAGS=--upgrade lifts the pins
 	sh scripts/lock.sh $(LOCK_FLAGS)

@@ -14,15 +14,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from gateway.demo.provider import FakeProvider, running
-from tests.e2e.test_crashes import every_generation
 from tests.soak.load import MixedLoad
+from tests.soak.verdict import CALLS_AND_COST, IDS, TOTALS, compare, differences, quiet, usage_faults
 from tests.support.gateway import Gateway, GatewayProcess
 from tests.support.http_client import open_client
 
@@ -30,7 +28,6 @@ KILLS = int(os.environ.get("SOAK_KILLS", "100"))
 LONGEST_S = float(os.environ.get("SOAK_S", "900"))
 SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randint(1, 10**9)
 _PROVIDER_KEYS = ["provider-secret", "second-secret", "third-secret"]
-_QUIET_S = 300
 
 
 async def main() -> int:
@@ -77,7 +74,7 @@ async def soak(process: GatewayProcess, gateway: Gateway, fake: FakeProvider, fo
     figures |= compare(rows, fake)
     wrong = [*differences(rows, fake), *await complaints(gateway, process, folder)]
     process.kill()
-    wrong += usage_faults(folder / "data" / "darkroom.db", load.answered)
+    wrong += logged_faults(folder / "data" / "darkroom.db", load.answered)
     print(json.dumps(figures, indent=2))  # noqa: T201
     print("\n".join(wrong) or "Bill and books are equal, to the micro-dollar.")  # noqa: T201
     return 1 if wrong or kills < KILLS else 0
@@ -100,43 +97,6 @@ async def torment(process: GatewayProcess, load: MixedLoad, started: float) -> i
     return kills
 
 
-async def quiet(gateway: Gateway) -> list[dict[str, Any]]:
-    """Every generation, once none is under way and the books have settled what was unknown."""
-    until = time.monotonic() + _QUIET_S
-    while True:
-        await gateway.admin("POST", "/reconcile", {"adjust": True})
-        rows = await every_generation(gateway)
-        if not any(row["status"] == "unknown" for row in rows) or time.monotonic() > until:
-            return rows
-        await asyncio.sleep(1)
-
-
-def cost_of(row: dict[str, Any]) -> Decimal:
-    return Decimal(row["cost_usd"] or 0) + Decimal(row["adjusted_usd"])
-
-
-def compare(rows: list[dict[str, Any]], fake: FakeProvider) -> dict[str, Any]:
-    bill = sum((Decimal(row["cost_usd"]) for row in fake.bill), Decimal(0))
-    books = sum(map(cost_of, rows), Decimal(0))
-    return {"charged_calls": len(fake.bill), "bill_usd": str(bill), "books_usd": str(books), "apart": str(bill - books)}
-
-
-def differences(rows: list[dict[str, Any]], fake: FakeProvider) -> list[str]:
-    """By generation: what was charged beside what is booked."""
-    billed: Counter[str] = Counter()
-    for row in fake.bill:
-        billed[row["client_request_id"]] += int(Decimal(row["cost_usd"]) * 10**6)
-    booked = {row["id"]: int(cost_of(row) * 10**6) for row in rows}
-    wrong = [
-        f"{each}: billed {billed[each]}, booked {booked.get(each)} micro-dollars"
-        for each in billed.keys() | booked.keys()
-        if billed[each] != booked.get(each)
-    ]
-    twice = [each for each, count in Counter(row["client_request_id"] for row in fake.bill).items() if count > 1]
-    open_ones = [f"{row['id']} is {row['status']}" for row in rows if row["status"] not in {"succeeded", "failed"}]
-    return [*wrong, *(f"{each} was bought twice" for each in twice), *open_ones]
-
-
 async def complaints(gateway: Gateway, process: GatewayProcess, folder: Path) -> list[str]:
     """The doctor's, and the reconciliation's."""
     doctor = await asyncio.create_subprocess_exec(
@@ -152,20 +112,13 @@ async def complaints(gateway: Gateway, process: GatewayProcess, folder: Path) ->
     return [*(f"doctor: {check['name']}: {check['said']}" for check in checks if check["status"] != "ok"), *drift]
 
 
-def usage_faults(database: Path, answered: set[str]) -> list[str]:
-    """No answered call is missing from the usage log, none is there twice; its totals agree with it."""
+def logged_faults(database: Path, answered: set[str]) -> list[str]:
     sql = sqlite3.connect(database)
     try:
-        ids = Counter(row[0] for row in sql.execute("SELECT id FROM usage_log"))
-        [(calls, cost)] = sql.execute(
-            "SELECT SUM(outcome NOT IN ('settlement', 'adjustment')), SUM(cost_micro_usd) FROM usage_log"
-        )
-        totals = sql.execute("SELECT SUM(requests), SUM(cost_micro_usd) FROM usage_hourly").fetchone()
+        ids = [row[0] for row in sql.execute(IDS)]
+        return usage_faults(ids, sql.execute(CALLS_AND_COST).fetchone(), sql.execute(TOTALS).fetchone(), answered)
     finally:
         sql.close()
-    wrong = [f"{each} was answered and is not in the usage log" for each in answered - ids.keys()]
-    wrong += [f"{each} is {count} times in the usage log" for each, count in ids.items() if count > 1]
-    return wrong if totals == (calls, cost) else [*wrong, f"totals {totals} are not {(calls, cost)}"]
 
 
 if __name__ == "__main__":

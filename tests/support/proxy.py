@@ -33,6 +33,13 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
+    async def turn_to(self, target_port: int) -> None:
+        """Break every connection; those made from now on lead elsewhere."""
+        self._target_port = target_port
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -45,7 +52,7 @@ class Proxy:
                 await self._carry(reader, writer, far_reader, far_writer)
             finally:
                 far_writer.close()
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # broken by the test, or by one of the two ends
             pass
         finally:
             self._connections.discard(task)
