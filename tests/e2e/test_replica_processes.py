@@ -12,17 +12,14 @@ from typing import Any
 
 import libfaketime  # type: ignore[import-untyped]
 import pytest
-import sqlalchemy as sa
 
 from gateway.demo.provider import FakeProvider, running
-from gateway.storage import tables
-from gateway.storage.database import open_database
 from tests.e2e.test_money import billed
 from tests.support.gateway import Gateway
 from tests.support.http_client import open_client
 from tests.support.load_balancer import LOOKS_EVERY_S, load_balanced
 from tests.support.postgres import PostgresServer
-from tests.support.replicas import Engines, ProcessFleet, engines_for, process_fleet
+from tests.support.replicas import Engines, ProcessFleet, engines_for, expire_leases, process_fleet
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
@@ -43,14 +40,6 @@ async def fake() -> FakeProvider:
 async def replicas(engines: Engines, fake: FakeProvider) -> AsyncIterator[ProcessFleet]:
     async with running(fake) as provider_url, process_fleet(engines, provider_url) as found:
         yield found
-
-
-async def expire_leases(engines: Engines) -> None:
-    """As if a minute had gone by in which nobody renewed them."""
-    database = open_database(engines.database)
-    expired = sa.update(tables.generations).values(lease_until_ms=0)
-    await database.write(lambda conn: conn.execute(expired))
-    await database.close()
 
 
 async def ended(gateway: Gateway, count: int) -> list[dict[str, Any]]:

@@ -196,6 +196,27 @@ async def test_answers_of_redis_that_are_lost_have_no_double_effect(proxied: tup
         assert f";r={1000 - (161 - 39) - 1};" in left
 
 
+async def test_with_redis_a_black_hole_hits_wait_once_and_never_again(proxied: tuple[Engines, Proxy]) -> None:
+    """F11: the calls of the first moment wait `redis_timeout_s`; from then on each replica admits its part alone."""
+    engines, proxy = proxied
+    async with fleet(engines, FakeProvider()) as replicas:
+        key = await replicas.first.new_key(limits=[{"metric": "requests", "window": "hour", "amount": "300"}])
+        for gateway in (*replicas.gateways, *replicas.gateways):
+            assert (await gateway.generate(key, seed=1)).status_code == 200
+        rates = replicas.first.resources.admission._rates
+
+        async def all_known() -> bool:
+            return bool(rates._local.share == 3)  # type: ignore[attr-defined]
+
+        await until(all_known)
+        proxy.mood = "swallow"
+        assert (await replicas.first.generate(key, seed=1)).status_code == 200
+        asked = proxy.asked
+        answers = await asyncio.gather(*(replicas.first.generate(key, seed=1) for _ in range(120)))
+        assert statuses(answers) == {200: 99, 429: 21}
+        assert proxy.asked - asked < 20  # no call asks: what still comes is attempts at a new connection
+
+
 async def lose_postgres(engines: Engines, during: Callable[[], Awaitable[None]]) -> None:
     await asyncio.to_thread(engines.postgres.stop)
     try:

@@ -20,6 +20,8 @@ class Proxy:
         self.port = 0
         self.mood: Mood = "pass"
         self.lost = 0
+        self.asked = 0
+        """Pieces that came from the gateway."""
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -76,6 +78,7 @@ class Proxy:
 
     async def _asks(self, reader: asyncio.StreamReader, far: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
+            self.asked += 1
             if self.mood == "swallow":
                 await asyncio.Event().wait()
             far.write(data)

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from gateway.demo.provider import FakeProvider, running
 from gateway.resources import migrate_database
+from gateway.storage import tables
+from gateway.storage.database import open_database
 from tests.support.gateway import ADMIN_KEY, Gateway, GatewayProcess, running_gateway, settings_for
 from tests.support.http_client import open_client
 from tests.support.ports import free_port
@@ -51,6 +55,14 @@ async def engines_for(folder: Path, postgres: PostgresServer, valkey: ValkeyServ
     settings = settings_for(provider_url="http://127.0.0.1:1", port=free_port(), **direct.settings(0))
     await migrate_database(settings)
     return engines
+
+
+async def expire_leases(engines: Engines) -> None:
+    """As if a minute had gone by in which nobody renewed them."""
+    database = open_database(engines.database)
+    expired = sa.update(tables.generations).values(lease_until_ms=0)
+    await database.write(lambda conn: conn.execute(expired))
+    await database.close()
 
 
 @dataclass
