@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,7 +18,6 @@ from gateway.errors import StorageFailed
 
 PIECE_BYTES = 512 * 1024
 ADDRESS_LIFE_S = 300
-_TRUST_S = 1.0
 Method = Literal["GET", "HEAD"]
 
 
@@ -50,21 +48,14 @@ class ImageStore(Protocol):
 
 
 class LocalImageStore:
-    """Files in two levels of folders. A file appears whole or not at all: written aside, synced, renamed.
+    """Files in two levels of folders. A file appears whole or not at all: written aside, synced, renamed."""
 
-    `check` trusts for a second what went well, or until a write fails: a picture takes longer than that to come.
-    """
-
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._clock = clock
-        self._trusted_until = float("-inf")
         self.place = f"the folder {root}"
 
     async def check(self) -> None:
-        if self._clock() >= self._trusted_until:
-            await asyncio.to_thread(self._check)
-            self._trusted_until = self._clock() + _TRUST_S
+        await asyncio.to_thread(self._check)
 
     def _check(self) -> None:
         probe = self._root / f".probe-{secrets.token_hex(4)}"
@@ -77,11 +68,7 @@ class LocalImageStore:
             _discard(probe)
 
     async def put(self, sha256: str, data: bytes) -> bool:
-        try:
-            return await asyncio.to_thread(self._put, sha256, data)
-        except StorageFailed:
-            self._trusted_until = float("-inf")
-            raise
+        return await asyncio.to_thread(self._put, sha256, data)
 
     def _put(self, sha256: str, data: bytes) -> bool:
         target = self._path(sha256)
