@@ -59,7 +59,6 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
         env_parse_none_str="null",
-        use_attribute_docstrings=True,
         nested_model_default_partial_update=True,
     )
 

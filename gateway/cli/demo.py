@@ -21,7 +21,6 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.table import Table
 
 from gateway.cli.output import AsJson, console, show_json
 
@@ -282,6 +281,8 @@ async def _admin(http: httpx.AsyncClient, method: str, path: str, body: Any = No
 
 def _show(outcome: Outcome) -> None:
     calls = outcome.equal_calls + outcome.different_calls
+    from rich.table import Table  # noqa: PLC0415  (heavy: not for every command)
+
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(justify="right")

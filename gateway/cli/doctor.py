@@ -7,7 +7,6 @@ import dataclasses
 from typing import Any
 
 import typer
-from rich.text import Text
 
 from gateway.cli.output import AsJson, console, show_json
 from gateway.cli.settings import load
@@ -39,6 +38,8 @@ def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _show(checks: list[dict[str, Any]]) -> None:
+    from rich.text import Text  # noqa: PLC0415  (heavy: not for every command)
+
     for check in checks:
         sign, style = _SIGNS[check["status"]]
         console().print(Text.assemble((f"{sign:<8}", style), f"{check['name']}: {check['said']}"))

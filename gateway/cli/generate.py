@@ -10,7 +10,6 @@ from urllib.parse import urljoin
 
 import httpx
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gateway.cli.client import (
     PURCHASE_TIMEOUT_S,
@@ -63,6 +62,8 @@ def generate(
 
 
 def _generate(client: Client, body: dict[str, Any]) -> httpx.Response:
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415  (heavy: not for every command)
+
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     deadline = time.monotonic() + PURCHASE_TIMEOUT_S
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _WIDE = 10_000
 
 
 def console(*, stderr: bool = False) -> Console:
+    from rich.console import Console  # noqa: PLC0415  (heavy: not for every command)
+
     made = Console(stderr=stderr, highlight=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
 
@@ -28,6 +30,9 @@ def show_table(
     columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, total: Mapping[str, Any] | None = None
 ) -> None:
     """`total` becomes a last row, set apart."""
+    from rich.table import Table  # noqa: PLC0415  (heavy: not for every command)
+    from rich.text import Text  # noqa: PLC0415
+
     footer = total or {}
     table = Table(box=None, show_footer=total is not None, header_style="bold", footer_style="bold")
     for column in columns:
@@ -38,6 +43,9 @@ def show_table(
 
 
 def show_record(record: Mapping[str, Any]) -> None:
+    from rich.table import Table  # noqa: PLC0415  (heavy: not for every command)
+    from rich.text import Text  # noqa: PLC0415
+
     table = Table.grid(padding=(0, 2))
     for name, value in record.items():
         table.add_row(Text(name, style="bold"), Text(_cell(value), overflow="fold"))

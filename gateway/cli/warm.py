@@ -11,7 +11,6 @@ from typing import Annotated, Any, NamedTuple
 
 import httpx
 import typer
-from rich.progress import Progress
 
 from gateway.cli.client import (
     PURCHASE_TIMEOUT_S,
@@ -90,6 +89,8 @@ async def _each(
 ) -> list[Failure]:
     """Post every line, `concurrency` at a time; the failures, by line."""
     waiting, failures = iter(lines), []
+    from rich.progress import Progress  # noqa: PLC0415  (heavy: not for every command)
+
     with Progress(console=console(stderr=True)) as progress:
         task = progress.add_task(path.rpartition("/")[2], total=len(lines))
 

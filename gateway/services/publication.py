@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
@@ -21,15 +22,16 @@ from msgspec.structs import replace
 
 from gateway.domain.answer import AnsweredImage, ProviderAnswer, StoredAnswer, StoredImage
 from gateway.domain.ids import new_id
-from gateway.domain.picture import ImageUnusable, PictureFacts, inspect_picture
+from gateway.domain.picture import ImageUnusable, content_type_of, inspect_picture
 from gateway.domain.usage_row import UsageRow, failed_row
-from gateway.errors import ProviderError
-from gateway.storage import generations
-from gateway.storage.database import Database
+from gateway.errors import LedgerUnavailable, ProviderError
+from gateway.storage import generations, image_index
+from gateway.storage.database import Database, now_ms
 from gateway.storage.images import ImageStore
 from gateway.storage.response_cache import Entry
 
 _FETCH_PAUSES_S = (0.25, 1.0)
+_HASHED_HERE_BYTES = 256 * 1024
 
 Sleep = Callable[[float], Awaitable[None]]
 _log = structlog.get_logger(__name__)
@@ -78,6 +80,15 @@ class Published:
     row: UsageRow
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A picture whose bytes are in the store; `is_new`: they were not before."""
+
+    image: StoredImage
+    data: bytes
+    is_new: bool
+
+
 class Publisher:
     def __init__(
         self, database: Database, images: ImageStore, *, ttl_ms: int | None, sleep: Sleep = asyncio.sleep
@@ -93,8 +104,7 @@ class Publisher:
         tried again.
         """
         pictures = await self._pictures(paid)
-        stored = tuple(image for image, _ in pictures.values())
-        found = [(image, data) for image, data in pictures.values() if not await self._images.put(image.sha256, data)]
+        stored = tuple(picture.image for picture in pictures.values())
         answer = _stored_answer(paid, list(pictures), stored)
         keep = paid.storable and len(stored) == paid.expected.images
         row = replace(
@@ -113,17 +123,22 @@ class Publisher:
             )
         except generations.AlreadyOver:
             raise _no_picture("another process finished it", "Ask again: it is stored") from None
-        for image, data in found:  # the sweep may have taken them just before they were revived
-            if not await self._images.contains(image.sha256):
-                await self._images.put(image.sha256, data)
+        for picture in pictures.values():
+            await self._put_again(picture)
         return Published(answer, entry, row)
 
-    async def _pictures(self, paid: Paid) -> dict[int, tuple[StoredImage, bytes]]:
+    async def _put_again(self, picture: _Kept) -> None:
+        """Bytes that were there before, the sweep may have taken just before they were revived."""
+        sha256 = picture.image.sha256
+        if not (picture.is_new or await self._images.contains(sha256)):
+            await self._images.put(sha256, picture.data)
+
+    async def _pictures(self, paid: Paid) -> dict[int, _Kept]:
         """The usable pictures by their place in the answer."""
         found = await asyncio.gather(
             *(self._picture(paid, image) for image in paid.answer.images), return_exceptions=True
         )
-        usable: dict[int, tuple[StoredImage, bytes]] = {}
+        usable: dict[int, _Kept] = {}
         bad: list[ImageUnusable] = []
         for position, result in enumerate(found):
             if isinstance(result, ImageUnusable):
@@ -150,18 +165,28 @@ class Publisher:
         error = {"code": ProviderError.code, "message": reason}
         await self._database.write(lambda conn: generations.fail(conn, paid.generation_id, error=error, usage=row))
 
-    async def _picture(self, paid: Paid, image: AnsweredImage) -> tuple[StoredImage, bytes]:
+    async def _picture(self, paid: Paid, image: AnsweredImage) -> _Kept:
+        """The picture, its bytes kept. They are written while they are decoded: each takes milliseconds."""
         data = await self._bytes(paid.provider, image)
-        facts, sha256 = await asyncio.to_thread(_examine, data)
-        if facts.extension != paid.expected.extension:
-            raise ImageUnusable(f"asked for {paid.expected.extension}, got {facts.extension}", permanent=True)
-        if paid.expected.size not in {(0, 0), (facts.width, facts.height)}:
-            asked = "x".join(map(str, paid.expected.size))
-            raise ImageUnusable(f"asked for {asked}, got {facts.width}x{facts.height}", permanent=True)
-        stored = StoredImage(
-            new_id("img"), sha256, facts.extension, facts.content_type, facts.width, facts.height, len(data)
+        if content_type_of(data) is None:
+            raise ImageUnusable("the bytes are neither JPEG, PNG nor WebP", permanent=True)
+        sha256 = await _sha256(data)
+        stored, is_new = await asyncio.gather(
+            asyncio.to_thread(_examine, data, sha256, paid.expected),
+            self._images.put(sha256, data),
+            return_exceptions=True,
         )
-        return stored, data
+        if isinstance(stored, ImageUnusable):
+            await self._bury(sha256, len(data))
+        if isinstance(stored, BaseException):
+            raise stored
+        if isinstance(is_new, BaseException):
+            raise is_new
+        return _Kept(stored, data, is_new)
+
+    async def _bury(self, sha256: str, size_bytes: int) -> None:
+        with contextlib.suppress(LedgerUnavailable):  # else they stay: nothing shows them
+            await self._database.write(lambda conn: image_index.add_dead(conn, sha256, size_bytes, now_ms=now_ms(conn)))
 
     async def _bytes(self, provider: PictureSource, image: AnsweredImage) -> bytes:
         if image.b64 is not None:
@@ -179,8 +204,26 @@ class Publisher:
         raise AssertionError("unreachable")
 
 
-def _examine(data: bytes) -> tuple[PictureFacts, str]:
-    return inspect_picture(data), hashlib.sha256(data).hexdigest()
+def _examine(data: bytes, sha256: str, expected: Expected) -> StoredImage:
+    """Raises ImageUnusable."""
+    facts = inspect_picture(data)
+    if facts.extension != expected.extension:
+        raise ImageUnusable(f"asked for {expected.extension}, got {facts.extension}", permanent=True)
+    if expected.size not in {(0, 0), (facts.width, facts.height)}:
+        asked = "x".join(map(str, expected.size))
+        raise ImageUnusable(f"asked for {asked}, got {facts.width}x{facts.height}", permanent=True)
+    return StoredImage(new_id("img"), sha256, facts.extension, facts.content_type, facts.width, facts.height, len(data))
+
+
+async def _sha256(data: bytes) -> str:
+    """In a thread, unless it takes less than to get there and back."""
+    if len(data) <= _HASHED_HERE_BYTES:
+        return _digest(data)
+    return await asyncio.to_thread(_digest, data)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _no_picture(reason: str, advice: str) -> ProviderError:

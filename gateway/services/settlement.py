@@ -22,6 +22,7 @@ from gateway.services.buying import Vendor
 from gateway.storage import audit, settlement
 from gateway.storage.audit import Act
 from gateway.storage.database import Database
+from gateway.storage.prepared import Row
 from gateway.storage.settlement import SettledBy, Unknown
 
 _PERIOD_S = 60.0
@@ -169,7 +170,7 @@ def _said(cost_micro_usd: int, by: SettledBy) -> dict[str, object]:
     return to_record(error)
 
 
-def _require(conn: sa.Connection, generation_id: str) -> sa.RowMapping:
+def _require(conn: sa.Connection, generation_id: str) -> Row:
     row = settlement.lock(conn, generation_id)
     if row is None:
         raise NotFound(f"There is no generation {generation_id[:64]!r}.")

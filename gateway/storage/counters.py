@@ -12,12 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window, refusal, window_bounds
 from gateway.storage.database import insert
+from gateway.storage.prepared import Prepared, Row
 from gateway.storage.tables import counters, generations, holds
 
 _SCOPE_COLUMNS = {"team": generations.c.team_id, "user": generations.c.user_id, "key": generations.c.key_id}
@@ -28,26 +30,26 @@ _Spot = tuple[str, str, str, str]
 
 
 _c = counters.c
-_EXISTING = sa.select(_c.scope, _c.scope_id, _c.metric, _c.window).where(
-    _c.mode == sa.bindparam("mode"),
-    sa.tuple_(_c.scope, _c.scope_id).in_(sa.bindparam("scopes", expanding=True)),
-    sa.tuple_(_c.window, _c.window_start_ms).in_(sa.bindparam("starts", expanding=True)),
-)
 _PLACE = ("mode", "scope", "scope_id", "metric", "window", "window_start_ms")
 _ONE = sa.update(counters).where(*(_c[name] == sa.bindparam(f"the_{name}") for name in _PLACE))
 _AMOUNT = sa.bindparam("amount", type_=sa.BigInteger)
-_ADD = _ONE.values(reserved=_c.reserved + _AMOUNT)
-_ADD_GUARDED = _ADD.where(_c.spent + _c.reserved + _AMOUNT <= sa.bindparam("limit", type_=sa.BigInteger))
-_POST = _ONE.values(reserved=_c.reserved - _AMOUNT, spent=_c.spent + sa.bindparam("actual", type_=sa.BigInteger))
-_HOLD = holds.insert()
-_HELD = (
+_MORE = _ONE.values(reserved=_c.reserved + _AMOUNT)
+_ADD = Prepared(_MORE)
+_ADD_GUARDED = Prepared(_MORE.where(_c.spent + _c.reserved + _AMOUNT <= sa.bindparam("limit", type_=sa.BigInteger)))
+_POST = Prepared(
+    _ONE.values(reserved=_c.reserved - _AMOUNT, spent=_c.spent + sa.bindparam("actual", type_=sa.BigInteger))
+)
+_HOLD = Prepared(holds.insert())
+_HELD_BY = (
     sa.select(holds)
     .where(holds.c.generation_id == sa.bindparam("generation_id"))
     .order_by(sa.case(_SCOPE_ORDER, value=holds.c.scope), holds.c.scope_id, holds.c.metric, holds.c.window)
 )
-_HELD_OF_METRIC = _HELD.where(holds.c.metric == sa.bindparam("metric"))
-_LET_GO = sa.delete(holds).where(holds.c.generation_id == sa.bindparam("generation_id"))
-_LET_GO_OF_METRIC = _LET_GO.where(holds.c.metric == sa.bindparam("metric"))
+_HELD = Prepared(_HELD_BY)
+_HELD_OF_METRIC = Prepared(_HELD_BY.where(holds.c.metric == sa.bindparam("metric")))
+_LET_GO_OF = sa.delete(holds).where(holds.c.generation_id == sa.bindparam("generation_id"))
+_LET_GO = Prepared(_LET_GO_OF)
+_LET_GO_OF_METRIC = Prepared(_LET_GO_OF.where(holds.c.metric == sa.bindparam("metric")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,7 @@ def hold(
             standing = _read(conn, limit, where, reset_ms)
             raise refusal(limit, asked=amount, left=standing.left, reset_ms=reset_ms, now_ms=now_ms)
         taken.append(_hold_row(generation_id, where, amount))
-    if taken:
-        conn.execute(_HOLD, taken)
+    _HOLD.run_each(conn, taken)
 
 
 def settle(conn: sa.Connection, generation_id: str, actual: Mapping[Metric, int], *, mode: str) -> None:
@@ -103,15 +104,15 @@ def settle(conn: sa.Connection, generation_id: str, actual: Mapping[Metric, int]
     A metric absent from `actual` is released.
     """
     mine = {"generation_id": generation_id}
-    _post(conn, conn.execute(_HELD, mine), actual, mode=mode)
-    conn.execute(_LET_GO, mine)
+    _post(conn, _HELD.rows(conn, mine), actual, mode=mode)
+    _LET_GO.run(conn, mine)
 
 
 def release_concurrency(conn: sa.Connection, generation_id: str, *, mode: str) -> None:
     """A purchase of unknown outcome is over for its caller, though its money stays held."""
     mine = {"generation_id": generation_id, "metric": Metric.CONCURRENCY.value}
-    _post(conn, conn.execute(_HELD_OF_METRIC, mine), {}, mode=mode)
-    conn.execute(_LET_GO_OF_METRIC, mine)
+    _post(conn, _HELD_OF_METRIC.rows(conn, mine), {}, mode=mode)
+    _LET_GO_OF_METRIC.run(conn, mine)
 
 
 def adjust(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], amount: int, *, mode: str, at_ms: int) -> None:
@@ -174,12 +175,35 @@ def _hold_row(generation_id: str, where: Mapping[str, Any], amount: int) -> dict
 
 def _existing(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *, mode: str, now_ms: int) -> set[_Spot]:
     """The counters of the present windows that are there."""
-    asked = {
-        "mode": mode,
-        "scopes": [(scope.value, scope_id) for scope, scope_id in scopes],
-        "starts": [(window.value, window_bounds(window, now_ms)[0]) for window in Window],
+    asked: dict[str, Any] = {"mode": mode}
+    for place, (scope, scope_id) in enumerate(scopes):
+        asked |= {f"scope_{place}": scope.value, f"scope_id_{place}": scope_id}
+    asked |= {f"start_{window.name}": window_bounds(window, now_ms)[0] for window in Window}
+    return {
+        (row["scope"], row["scope_id"], row["metric"], row["window"])
+        for row in _counters_of(len(scopes)).rows(conn, asked)
     }
-    return {tuple(row) for row in conn.execute(_EXISTING, asked)}
+
+
+@cache
+def _counters_of(scopes: int) -> Prepared:
+    """The counters of so many scopes in the windows of one moment. (Scopes joined by OR would make SQLite scan.)"""
+    present = sa.or_(
+        *(
+            sa.and_(_c.window == window.value, _c.window_start_ms == sa.bindparam(f"start_{window.name}"))
+            for window in Window
+        )
+    )
+    each = (
+        sa.select(_c.scope, _c.scope_id, _c.metric, _c.window).where(
+            _c.mode == sa.bindparam("mode"),
+            _c.scope == sa.bindparam(f"scope_{place}"),
+            _c.scope_id == sa.bindparam(f"scope_id_{place}"),
+            present,
+        )
+        for place in range(scopes)
+    )
+    return Prepared(sa.union_all(*each))
 
 
 def _lock_scopes(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *, mode: str, alone: bool) -> bool:
@@ -201,8 +225,8 @@ def _lock_scopes(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *
 def _take(conn: sa.Connection, where: Mapping[str, Any], amount: int, limit: int | None) -> bool:
     """The guard and the reservation are one statement: there is no moment between them. `limit` None: no guard."""
     if limit is None:
-        return conn.execute(_ADD, _named(where) | {"amount": amount}).rowcount == 1
-    return conn.execute(_ADD_GUARDED, _named(where) | {"amount": amount, "limit": limit}).rowcount == 1
+        return _ADD.run(conn, _named(where) | {"amount": amount}) == 1
+    return _ADD_GUARDED.run(conn, _named(where) | {"amount": amount, "limit": limit}) == 1
 
 
 def _read(conn: sa.Connection, limit: Limit, where: Mapping[str, Any], reset_ms: int | None) -> Standing:
@@ -272,14 +296,13 @@ def _members(limit: Limit, where: Mapping[str, Any], reset_ms: int | None) -> sa
     return chosen if reset_ms is None else chosen.where(g.created_ms < reset_ms)
 
 
-def _post(conn: sa.Connection, held: sa.Result[Any], actual: Mapping[Metric, int], *, mode: str) -> None:
+def _post(conn: sa.Connection, held: Sequence[Row], actual: Mapping[Metric, int], *, mode: str) -> None:
     posts = [
         _named({"mode": mode} | {name: row[name] for name in _PLACE[1:]})
         | {"amount": row["amount"], "actual": actual.get(Metric(row["metric"]), 0)}
-        for row in held.mappings()
+        for row in held
     ]
-    if posts:
-        conn.execute(_POST, posts)
+    _POST.run_each(conn, posts)
 
 
 def _named(place: Mapping[str, Any]) -> dict[str, Any]:

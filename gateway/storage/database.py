@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
 from gateway.errors import ConfigurationError, LedgerUnavailable
+from gateway.storage.prepared import driver_of, run_alone
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -115,8 +117,9 @@ class SqliteDatabase:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="darkroom-sql-write")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="darkroom-sql-read")
         self._waiting: deque[_Write] = deque()
-        self._writing: sa.Connection | None = None
-        """The writer's own: taking one from the pool and giving it back costs as much as three statements."""
+        self._own = threading.local()
+        self._opened: list[sa.Connection] = []
+        """One a thread: taking one from the pool and giving it back costs more than what a transaction does."""
 
     async def write(self, work: Work[T]) -> T:
         loop = asyncio.get_running_loop()
@@ -134,14 +137,20 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     def _read(self, work: Work[T]) -> T:
-        with _translated(), self._engine.connect() as conn:
-            return _run(conn, work, "DEFERRED")
+        with _translated():
+            return _run(self._connection(), work, "DEFERRED")
 
     def _write(self, work: Work[T]) -> T:
         with _translated():
-            if self._writing is None:
-                self._writing = self._engine.connect()
-            return _run(self._writing, work, "IMMEDIATE")
+            return _run(self._connection(), work, "IMMEDIATE")
+
+    def _connection(self) -> sa.Connection:
+        """This thread's."""
+        conn: sa.Connection | None = getattr(self._own, "connection", None)
+        if conn is None:
+            conn = self._own.connection = self._engine.connect()
+            self._opened.append(conn)
+        return conn
 
     def _write_waiting(self) -> None:
         """Whatever waits by now, in one transaction: under load most of a small one is the disk's confirmation.
@@ -169,8 +178,8 @@ class SqliteDatabase:
     def _shut(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
-        if self._writing is not None:
-            self._writing.close()
+        for conn in self._opened:
+            conn.close()
         self._engine.dispose()
 
 
@@ -201,18 +210,18 @@ class _Write:
 
 def _write_each(conn: sa.Connection, writes: Sequence[_Write]) -> None:
     """Some failures (disk full) SQLite answers by rolling back everything: then all fail."""
-    transaction = conn.connection.dbapi_connection
+    driver = driver_of(conn)
     for write in writes:
-        conn.exec_driver_sql("SAVEPOINT work")
+        run_alone(conn, "SAVEPOINT work")
         try:
             with _translated():
                 write.result = write.work(conn)
         except Exception as exc:
-            if not getattr(transaction, "in_transaction", False):
+            if not driver.in_transaction:
                 raise
             write.error = exc
-            conn.exec_driver_sql("ROLLBACK TO work")
-        conn.exec_driver_sql("RELEASE work")
+            run_alone(conn, "ROLLBACK TO work")
+        run_alone(conn, "RELEASE work")
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -223,7 +232,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _run(conn: sa.Connection, work: Work[T], kind: str) -> T:
     with conn.begin():
-        conn.exec_driver_sql(f"BEGIN {kind}")
+        run_alone(conn, f"BEGIN {kind}")
         return work(conn)
 
 
@@ -286,7 +295,10 @@ def _sqlstate(exc: sa.exc.DBAPIError) -> str:
 
 def now_ms(conn: sa.Connection) -> int:
     """The database's time in milliseconds since the epoch: windows and leases never depend on a replica's clock."""
-    found: int = conn.exec_driver_sql(_NOW_MS[conn.dialect.name]).scalar_one()
+    if conn.dialect.name == "sqlite":
+        found: int = run_alone(conn, _NOW_MS["sqlite"]).fetchone()[0]
+    else:
+        found = conn.exec_driver_sql(_NOW_MS["postgresql"]).scalar_one()
     return found
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -26,18 +25,22 @@ from gateway.domain.usage_row import UsageRow
 from gateway.storage import changes, counters, idempotency, image_index, repeats, response_cache, settlement, usage_log
 from gateway.storage.database import insert_for, now_ms
 from gateway.storage.idempotency import Claim
+from gateway.storage.prepared import Prepared, Row
 from gateway.storage.tables import UNDER_WAY, generations
 
 LEASE_MS = 60_000
 
 _g = generations.c
 _UPDATE = sa.update(generations).where(_g.id == sa.bindparam("the_id"))
-_MARK_SENT = _UPDATE.where(
-    _g.status.in_(("pending", "sent")),
-    _g.lease_owner == sa.bindparam("owner"),
-    _g.lease_until_ms > sa.bindparam("now"),
-).values(status="sent", sent_ms=sa.bindparam("now"), provider_key_id=sa.bindparam("key"))
-_SUCCEED = (
+_RECORD = Prepared(_UPDATE)
+_MARK_SENT = Prepared(
+    _UPDATE.where(
+        _g.status.in_(("pending", "sent")),
+        _g.lease_owner == sa.bindparam("owner"),
+        _g.lease_until_ms > sa.bindparam("now"),
+    ).values(status="sent", sent_ms=sa.bindparam("now"), provider_key_id=sa.bindparam("key"))
+)
+_SUCCEED = Prepared(
     _UPDATE.where(_g.status == "answered")
     .values(
         status="succeeded",
@@ -196,19 +199,17 @@ def _insert_intent(conn: sa.Connection, intent: Intent, *, lease_owner: str, now
         "lease_until_ms": now + LEASE_MS,
         "created_ms": now,
     }
-    return conn.execute(_insert(conn.dialect.name), row).rowcount == 1
+    return _INSERT.run(conn, row) == 1
 
 
-@cache
-def _insert(dialect: str) -> Any:
-    return insert_for(dialect, generations).on_conflict_do_nothing()
+_INSERT = Prepared(lambda dialect: insert_for(dialect, generations).on_conflict_do_nothing())
 
 
 def mark_sent(conn: sa.Connection, generation_id: str, *, lease_owner: str, provider_key_id: str) -> bool:
     """Committed before the first byte leaves. False: the lease ran out and recovery released it; do not send."""
     now = now_ms(conn)
     sent = {"the_id": generation_id, "owner": lease_owner, "now": now, "key": provider_key_id}
-    return conn.execute(_MARK_SENT, sent).rowcount == 1
+    return _MARK_SENT.run(conn, sent) == 1
 
 
 def record_answer(
@@ -240,11 +241,11 @@ def record_answer(
         counters.settle(conn, generation_id, charge.actual, mode=found["mode"])
         if found["status"] == "unknown":
             settlement.book(conn, found, charge.cost_micro_usd, now_ms=now)
-    conn.execute(_UPDATE, {"the_id": generation_id, **values})
+    _RECORD.run(conn, {"the_id": generation_id, **values})
     return True
 
 
-def _settled_otherwise(found: sa.RowMapping) -> bool:
+def _settled_otherwise(found: Row) -> bool:
     return found["status"] == "failed" and found["settled_by"] is not None and found["published"] is None
 
 
@@ -267,7 +268,7 @@ def publish(
     """
     now = now_ms(conn)
     succeeded = {"the_id": generation_id, "said": msgspec.json.encode(answer), "now": now}
-    row = conn.execute(_SUCCEED, succeeded).mappings().one_or_none()
+    row = _SUCCEED.row(conn, succeeded)
     if row is None:
         raise AlreadyOver(generation_id)
     image_index.add(conn, generation_id, answer.images, now_ms=now)

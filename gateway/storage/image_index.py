@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +17,7 @@ from msgspec.structs import asdict
 from gateway.domain.answer import StoredImage
 from gateway.errors import StorageFailed
 from gateway.storage.database import insert_for
+from gateway.storage.prepared import Prepared
 from gateway.storage.tables import blobs, cache_entries, generations, images
 
 DEAD_FOR_MS = 3_600_000
@@ -38,10 +38,10 @@ def add(conn: sa.Connection, generation_id: str, stored: Iterable[StoredImage], 
     pictures = list(stored)
     for sha256, size_bytes in sorted({(image.sha256, image.size_bytes) for image in pictures}):
         row = {"sha256": sha256, "size_bytes": size_bytes, "void_before": now_ms - CLAIMED_FOR_MS}
-        if not conn.execute(_revive(conn.dialect.name), row).rowcount:
+        if not _REVIVE.run(conn, row):
             raise StorageFailed("Equal bytes are just being deleted.", retry_after_s=30)
-    conn.execute(
-        _INSERT,
+    _INSERT.run_each(
+        conn,
         [
             asdict(image) | {"generation_id": generation_id, "position": position, "created_ms": now_ms}
             for position, image in enumerate(pictures)
@@ -49,10 +49,9 @@ def add(conn: sa.Connection, generation_id: str, stored: Iterable[StoredImage], 
     )
 
 
-_INSERT = images.insert()
+_INSERT = Prepared(images.insert())
 
 
-@cache
 def _revive(dialect: str) -> Any:
     new = insert_for(dialect, blobs).values(sha256=sa.bindparam("sha256"), size_bytes=sa.bindparam("size_bytes"))
     return new.on_conflict_do_update(
@@ -60,6 +59,15 @@ def _revive(dialect: str) -> Any:
         set_={"dead_since_ms": None, "deleting_since_ms": None},
         where=_unclaimed(sa.bindparam("void_before", type_=sa.BigInteger)),
     )
+
+
+_REVIVE = Prepared(_revive)
+
+
+def add_dead(conn: sa.Connection, sha256: str, size_bytes: int, *, now_ms: int) -> None:
+    """Bytes that were put and are no picture: removed with the other dead, unless somebody knows them otherwise."""
+    row = {"sha256": sha256, "size_bytes": size_bytes, "dead_since_ms": now_ms}
+    conn.execute(insert_for(conn.dialect.name, blobs).values(row).on_conflict_do_nothing())
 
 
 def _unclaimed(void_before_ms: Any) -> sa.ColumnElement[bool]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from gateway.storage.database import insert, now_ms
+from gateway.storage.prepared import Prepared
 from gateway.storage.tables import UNDER_WAY, generations, shares
 
 REMEMBERED_MS = 15 * 60 * 1000
 _WORTH_TAKING = (*UNDER_WAY, "succeeded")
 
-_ABANDONED = (
+_ABANDONED = Prepared(
     sa.select(generations.c.id)
     .where(
         generations.c.repeat_key == sa.bindparam("repeat_key"),
@@ -44,9 +45,9 @@ def look(conn: sa.Connection, repeat_key: str, *, flight: str | None, retried: b
     """Raises AlreadyYours for an abandoned generation; for a retry AlreadyLost too, of its own or of its `flight`."""
     g = generations.c
     since = now_ms - REMEMBERED_MS
-    found = conn.execute(_ABANDONED, {"repeat_key": repeat_key, "since": since}).scalar_one_or_none()
-    if found is not None:
-        raise AlreadyYours(found)
+    abandoned = _ABANDONED.row(conn, {"repeat_key": repeat_key, "since": since})
+    if abandoned is not None:
+        raise AlreadyYours(abandoned["id"])
     if retried:
         ours = g.repeat_key == repeat_key if flight is None else sa.or_(g.repeat_key == repeat_key, g.flight == flight)
         lost = sa.select(g.id).where(g.status == "unknown", g.finished_ms > since, ours)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -17,9 +16,15 @@ from gateway.domain.answer import StoredAnswer
 from gateway.storage import image_index
 from gateway.storage.database import insert_for
 from gateway.storage.image_index import Removal
+from gateway.storage.prepared import Prepared
 from gateway.storage.tables import cache_entries
 
-_FIND = sa.select(cache_entries).where(cache_entries.c.fingerprint == sa.bindparam("fingerprint"))
+_c = cache_entries.c
+_FIND = Prepared(
+    sa.select(_c.fingerprint, _c.answer, _c.created_ms, _c.expires_ms).where(
+        _c.fingerprint == sa.bindparam("fingerprint")
+    )
+)
 _decode = msgspec.json.Decoder(StoredAnswer).decode
 
 
@@ -34,10 +39,10 @@ class Entry:
 
 
 def find(conn: sa.Connection, fingerprint: str) -> Entry | None:
-    row = conn.execute(_FIND, {"fingerprint": fingerprint}).one_or_none()
+    row = _FIND.row(conn, {"fingerprint": fingerprint})
     if row is None:
         return None
-    return Entry(row.fingerprint, _decode(row.answer), row.created_ms, row.expires_ms)
+    return Entry(row["fingerprint"], _decode(row["answer"]), row["created_ms"], row["expires_ms"])
 
 
 def put(conn: sa.Connection, entry: Entry, *, mode: str, model: str, user_id: str) -> None:
@@ -52,14 +57,16 @@ def put(conn: sa.Connection, entry: Entry, *, mode: str, model: str, user_id: st
         "created_ms": entry.created_ms,
         "expires_ms": entry.expires_ms,
     }
-    conn.execute(_put(conn.dialect.name), row)
+    _PUT.run(conn, row)
 
 
-@cache
-def _put(dialect: str) -> Any:
+def _replace(dialect: str) -> Any:
     made = insert_for(dialect, cache_entries)
     replaced = {c.name: made.excluded[c.name] for c in cache_entries.columns if not c.primary_key}
     return made.on_conflict_do_update(index_elements=[cache_entries.c.fingerprint], set_=replaced)
+
+
+_PUT = Prepared(_replace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from gateway.domain.ids import new_id
 from gateway.domain.limits import Metric, ScopeKind
 from gateway.storage import counters, idempotency, usage_log
 from gateway.storage.database import now_ms
+from gateway.storage.prepared import Prepared, Row
 from gateway.storage.tables import adjustments, generations
 
-_LOCK = sa.select(generations).where(generations.c.id == sa.bindparam("the_id")).with_for_update()
+_LOCK = Prepared(sa.select(generations).where(generations.c.id == sa.bindparam("the_id")).with_for_update())
 
 SettledBy = Literal["answer", "books", "estimate", "administrator"]
 
@@ -121,8 +122,8 @@ def adjustments_of(conn: sa.Connection, generation_id: str) -> Sequence[dict[str
     return [dict(row) for row in conn.execute(found).mappings()]
 
 
-def lock(conn: sa.Connection, generation_id: str) -> sa.RowMapping | None:
-    return conn.execute(_LOCK, {"the_id": generation_id}).mappings().one_or_none()
+def lock(conn: sa.Connection, generation_id: str) -> Row | None:
+    return _LOCK.row(conn, {"the_id": generation_id})
 
 
 def book(conn: sa.Connection, generation: Mapping[Any, Any], cost_micro_usd: int, *, now_ms: int) -> None:

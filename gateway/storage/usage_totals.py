@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from functools import cache
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from gateway.domain.usage_row import UsageRow
 from gateway.errors import BudgetExhausted
 from gateway.storage.database import insert_for
+from gateway.storage.prepared import Prepared
 from gateway.storage.tables import reuses, usage_daily, usage_hourly
 
 HOUR_MS = 3_600_000
@@ -86,12 +87,14 @@ class _Sums:
             return
         names = table.columns.keys()
         rows = [dict(zip(names, (*place, *sums), strict=True)) for place, sums in sorted(self._by_place.items())]
-        conn.execute(_grow(conn.dialect.name, table), rows)
+        _GROW[table].run_each(conn, rows)
 
 
-@cache
-def _grow(dialect: str, table: sa.Table) -> Any:
-    """Insert sums, or add them to those that are there. Made once: it takes longer to build than to run."""
+def _grow(table: sa.Table, dialect: str) -> Any:
+    """Insert sums, or add them to those that are there."""
     statement = insert_for(dialect, table)
     grown = {c.name: c + statement.excluded[c.name] for c in table.columns if not c.primary_key}
     return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=grown)
+
+
+_GROW = {table: Prepared(partial(_grow, table)) for table in (usage_hourly, usage_daily, reuses)}
