@@ -22,6 +22,7 @@ from gateway.api.generation_answer import BegunCalls
 from gateway.api.middleware import MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
 from gateway.api.routes import (
     admin_accounts,
+    admin_apply,
     admin_money,
     admin_providers,
     admin_usage,
@@ -57,7 +58,8 @@ def create_app(settings: Settings, *, resources: Resources | None = None) -> ASG
     for kind in (DarkroomError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, handle_error)
     every = (
-        generations, models, usage, images, admin_accounts, admin_usage, admin_money, admin_providers, operations
+        generations, models, usage, images,
+        admin_accounts, admin_apply, admin_usage, admin_money, admin_providers, operations,
     )  # fmt: skip
     for routes in every:
         app.include_router(routes.router)

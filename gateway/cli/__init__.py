@@ -11,6 +11,7 @@ import typer
 from gateway import __version__
 from gateway.cli import serve
 from gateway.cli.accounts import key, team, user
+from gateway.cli.apply import apply, hash_key
 from gateway.cli.cache import cache
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
@@ -59,6 +60,8 @@ app.add_typer(provider_key, name="provider-key")
 app.add_typer(cache, name="cache")
 app.add_typer(demo, name="demo")
 app.add_typer(generation, name="generation")
+key.command("hash")(hash_key)
+app.command()(apply)
 app.command()(usage)
 app.command()(reconcile)
 app.command()(doctor)

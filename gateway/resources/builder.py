@@ -31,6 +31,7 @@ from gateway.services.buying import Buyer, Vendor
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.changes import ChangeFollower
+from gateway.services.declarations import DeclarationService
 from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
 from gateway.services.following import Following
@@ -215,6 +216,7 @@ class Builder:
             test_key=await ready_test_key(accounts, settings.data_dir) if self._embedded else None,
             render_metrics=self._render_metrics,
             accounts=accounts,
+            declarations=DeclarationService(database, self._models, notify=self._follower.notify),
             callers=self._callers,
             admission=self._admission,
             generator=ImageGenerator(

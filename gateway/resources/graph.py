@@ -13,6 +13,7 @@ from gateway.services.admission import Admission
 from gateway.services.budgets import Budgets
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
+from gateway.services.declarations import DeclarationService
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases
@@ -34,6 +35,7 @@ class Resources:
     test_key: str | None
     render_metrics: Callable[[], bytes]
     accounts: AccountService
+    declarations: DeclarationService
     callers: CallerDirectory
     admission: Admission
     generator: ImageGenerator

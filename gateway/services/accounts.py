@@ -1,7 +1,8 @@
 """Administration of teams, users, keys and their limits.
 
 Each change is one transaction with its row in the audit log and its row in `changes`. Once it is committed,
-this process's memory hears of it at once, every other's within seconds.
+this process's memory hears of it at once, every other's within seconds. What a file declares (`declarations`) is
+changed there: here it is refused.
 """
 
 from __future__ import annotations
@@ -13,19 +14,18 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.domain.api_key import Mode, hash_api_key, new_api_key
+from gateway.domain.declaration import LimitEntry
 from gateway.domain.ids import new_id
-from gateway.domain.limits import Limit, Metric, ScopeKind, Window, check_window, parse_amount
+from gateway.domain.limits import Limit, ScopeKind
 from gateway.errors import InvalidRequest
-from gateway.storage import audit, changes, limits
+from gateway.services.account_checks import known_models, parse_limits
+from gateway.storage import audit, changes, declared, limits
 from gateway.storage.accounts import KEYS, TEAMS, USERS, AccountStore, Key, Row, Team, User, delete_keys_of
 from gateway.storage.audit import Act, AuditEvent
 from gateway.storage.database import Database, now_ms
 from gateway.storage.paging import DEFAULT_LIMIT, Page
 
 T = TypeVar("T")
-LimitEntry = tuple[Metric, Window, str]
-"""A limit as an administrator writes it: metric, window, amount."""
-
 DAY_S = 24 * 3600
 _STORES: dict[ScopeKind, AccountStore[Any]] = {
     ScopeKind.TEAM: TEAMS,
@@ -79,7 +79,7 @@ class AccountService:
 
     async def delete_team(self, team_id: str, *, actor: str) -> None:
         """Its users stay in it, and their keys are refused until they are moved."""
-        await self._write(lambda conn: TEAMS.delete(conn, team_id), Act(actor, "delete", "team", team_id))
+        await self._write(lambda conn: _delete(conn, TEAMS, team_id), Act(actor, "delete", "team", team_id))
 
     # -- users -----------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class AccountService:
         """Deletes the user's keys with it."""
 
         def work(conn: sa.Connection) -> None:
-            USERS.delete(conn, user_id)
+            _delete(conn, USERS, user_id)
             for key_id in delete_keys_of(conn, user_id):
                 audit.record(conn, Act(actor, "delete", "key", key_id))
 
@@ -171,7 +171,7 @@ class AccountService:
             )
             return self._insert_key(conn, key)
 
-        key_id, allowed = new_id("key"), self._known_models(models)
+        key_id, allowed = new_id("key"), known_models(self._models, models)
         detail = {"user_id": user_id, "name": name, "mode": mode, "models": allowed, "expires_ms": expires_ms}
         return await self._write(work, Act(actor, "create", "key", key_id, detail))
 
@@ -197,7 +197,7 @@ class AccountService:
             changed, now = dict(values), now_ms(conn)
             _check_future(changed.get("expires_ms"), now)
             if "models" in changed:
-                changed["models"] = self._known_models(changed["models"])
+                changed["models"] = known_models(self._models, changed["models"])
             if "disabled" in changed:
                 changed["disabled_ms"] = now if changed.pop("disabled") else None
             return changed
@@ -205,7 +205,7 @@ class AccountService:
         return await self._update(KEYS, key_id, values, actor=actor, columns=columns)
 
     async def delete_key(self, key_id: str, *, actor: str) -> None:
-        await self._write(lambda conn: KEYS.delete(conn, key_id), Act(actor, "delete", "key", key_id))
+        await self._write(lambda conn: _delete(conn, KEYS, key_id), Act(actor, "delete", "key", key_id))
 
     async def rotate_key(self, key_id: str, *, actor: str, overlap_s: int = DAY_S) -> NewKey:
         """A new key like the old one, limits and expiry included; the old one works for `overlap_s` more.
@@ -215,6 +215,7 @@ class AccountService:
 
         def work(conn: sa.Connection) -> NewKey:
             old, now = KEYS.lock(conn, key_id), now_ms(conn)
+            declared.check_free(conn, "key", key_id)
             _check_rotatable(old, now)
             fresh = msgspec.structs.replace(old, id=successor_id, created_ms=now)
             new = self._insert_key(conn, fresh)
@@ -234,10 +235,11 @@ class AccountService:
         self, scope: ScopeKind, scope_id: str, entries: Sequence[LimitEntry], *, actor: str
     ) -> list[Limit]:
         """Replaces all limits set at a team, a user or a key; what they have used stays."""
-        wanted = _parse_limits(scope, scope_id, entries)
+        wanted = parse_limits(scope, scope_id, entries)
 
         def work(conn: sa.Connection) -> list[Limit]:
             _STORES[scope].lock(conn, scope_id)
+            declared.check_free(conn, scope.value, scope_id)
             limits.put_limits(conn, scope, scope_id, wanted)
             return limits.get_limits(conn, [(scope, scope_id)])
 
@@ -290,6 +292,7 @@ class AccountService:
 
         def work(conn: sa.Connection) -> Row:
             store.lock(conn, row_id)
+            declared.check_free(conn, store.kind, row_id)
             return store.update(conn, row_id, values if columns is None else columns(conn))
 
         if not values:
@@ -302,12 +305,10 @@ class AccountService:
         KEYS.insert(conn, named, hash=hash_api_key(made.text, self._pepper))
         return NewKey(named, made.text)
 
-    def _known_models(self, models: Sequence[str] | None) -> list[str] | None:
-        unknown = sorted(set(models or ()) - self._models)
-        if unknown:
-            known = ", ".join(sorted(self._models))
-            raise InvalidRequest(f"models: there is no {unknown[0]!r} here; the models are: {known}.", param="models")
-        return None if models is None else sorted(set(models))
+
+def _delete(conn: sa.Connection, store: AccountStore[Any], row_id: str) -> None:
+    store.delete(conn, row_id)
+    declared.check_free(conn, store.kind, row_id)
 
 
 def _check_reference(conn: sa.Connection, store: AccountStore[Any], row_id: str | None) -> None:
@@ -332,20 +333,3 @@ def _copy_limits(conn: sa.Connection, from_id: str, to_id: str) -> None:
     own = limits.get_limits(conn, [(ScopeKind.KEY, from_id)])
     moved = [Limit(ScopeKind.KEY, to_id, limit.metric, limit.window, limit.amount) for limit in own]
     limits.put_limits(conn, ScopeKind.KEY, to_id, moved)
-
-
-def _parse_limits(scope: ScopeKind, scope_id: str, entries: Sequence[LimitEntry]) -> list[Limit]:
-    """Raises InvalidRequest for the first entry that makes no sense, and for two of one metric and window."""
-    found: dict[tuple[Metric, Window], Limit] = {}
-    for position, (metric, window, amount) in enumerate(entries):
-        try:
-            check_window(metric, window)
-            limit = Limit(scope, scope_id, metric, window, parse_amount(metric, amount))
-        except ValueError as exc:
-            raise InvalidRequest(f"limits[{position}]: {exc}.", param=str(position)) from exc
-        if found.setdefault((metric, window), limit) is not limit:
-            raise InvalidRequest(
-                f"limits[{position}]: {metric} per {window or 'moment'} is there twice; one amount is meant.",
-                param=str(position),
-            )
-    return list(found.values())

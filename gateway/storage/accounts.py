@@ -8,14 +8,14 @@ SQL gone: keys held in memory go on being served; nothing can be changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 
 from gateway.domain.api_key import Mode
-from gateway.errors import NotFound
+from gateway.errors import InvalidRequest, NotFound
 from gateway.storage.database import now_ms
 from gateway.storage.paging import DEFAULT_LIMIT, Page, filtered, is_id, read_page
 from gateway.storage.tables import keys, teams, users
@@ -94,6 +94,10 @@ class AccountStore(Generic[Row]):
         order = (self._table.c.created_ms, self._table.c.id)
         return read_page(conn, query, order=order, convert=self._convert, limit=limit, cursor=cursor)
 
+    def ids_named(self, conn: sa.Connection, name: str) -> Sequence[str]:
+        named = sa.select(self._table.c.id).where(self._table.c.name == name, self._table.c.deleted_ms.is_(None))
+        return conn.execute(named.limit(10)).scalars().all()
+
     def update(self, conn: sa.Connection, row_id: str, values: Mapping[str, Any]) -> Row:
         """Sets the columns named. Raises NotFound."""
         if values:
@@ -123,6 +127,25 @@ class AccountStore(Generic[Row]):
 TEAMS = AccountStore("team", teams, Team)
 USERS = AccountStore("user", users, User)
 KEYS = AccountStore("key", keys, Key)
+
+
+def find_named(conn: sa.Connection, store: AccountStore[Any], name: str) -> str | None:
+    """The id of the one account of a name. Raises InvalidRequest when there are several."""
+    ids = store.ids_named(conn, name)
+    if len(ids) > 1:
+        raise InvalidRequest(
+            f"There are {len(ids)} {store.kind}s called {name}; rename all but one, then it can be declared."
+        )
+    return ids[0] if ids else None
+
+
+def key_secrets(conn: sa.Connection, key_id: str) -> tuple[str, str]:
+    """Prefix and hash of a key."""
+    return tuple(conn.execute(sa.select(keys.c.prefix, keys.c.hash).where(keys.c.id == key_id)).one())
+
+
+def set_hash(conn: sa.Connection, key_id: str, hashed: str) -> None:
+    conn.execute(keys.update().where(keys.c.id == key_id).values(hash=hashed))
 
 
 def delete_keys_of(conn: sa.Connection, user_id: str) -> list[str]:

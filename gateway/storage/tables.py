@@ -105,6 +105,16 @@ provider_keys = sa.Table(
     _ms("deleted_ms"),
 )
 
+declared = sa.Table(  # accounts that a file declares: they are changed there alone
+    "declared",
+    metadata,
+    _id("object_id", primary_key=True),
+    _text("source"),
+    _text("kind"),
+    _text("handle"),  # their name in the file
+    sa.UniqueConstraint("source", "kind", "handle"),
+)
+
 audit_log = sa.Table(
     "audit_log",
     metadata,

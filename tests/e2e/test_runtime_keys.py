@@ -12,9 +12,9 @@ import pytest
 
 from gateway.demo.provider import FakeProvider, running
 from gateway.errors import ConfigurationError
-from tests.e2e.test_command_line import Shell
 from tests.support.gateway import Gateway, gateway_and_provider, running_gateway, settings_for
 from tests.support.ports import free_port
+from tests.support.shell import Shell
 
 SECRET = "run-time-secret-of-the-company"
 OTHER = "another-secret-of-the-company"

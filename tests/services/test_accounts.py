@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from gateway.domain.api_key import Mode, hash_api_key, parse_api_key
+from gateway.domain.declaration import LimitEntry
 from gateway.domain.limits import Metric, ScopeKind, Window
 from gateway.errors import InvalidRequest, NotFound
-from gateway.services.accounts import AccountService, LimitEntry, NewKey
+from gateway.services.accounts import AccountService, NewKey
 from gateway.storage.accounts import User
 from gateway.storage.audit import list_events
 from gateway.storage.changes import look

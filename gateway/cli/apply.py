@@ -1,0 +1,109 @@
+"""`darkroom apply`: teams, users, keys and limits as a file declares them; `darkroom key hash` for its keys."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from gateway.cli.client import admin_client, fail
+from gateway.cli.output import AsJson, show_json, show_record, show_table
+from gateway.cli.settings import load
+from gateway.domain.api_key import ApiKey, Mode, hash_api_key, new_api_key, parse_api_key
+
+DRIFT = 2
+"""Exit status of a dry run that found something to change."""
+
+
+def apply(
+    ctx: typer.Context,
+    *,
+    file: Annotated[
+        Path, typer.Option("--file", "-f", exists=True, dir_okay=False, help="YAML; see docs/accounts.md.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what differs; exit status 2 if anything does.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete what the file declared once, and does not now.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring accounts to what a file declares. Applied again it changes nothing."""
+    body = {**_read(file), "source": file.name, "dry_run": dry_run, "prune": prune}
+    found = admin_client(ctx).send("POST", "/admin/v1/apply", body)
+    if as_json:
+        show_json(found)
+    else:
+        _show(found["changes"], dry_run=dry_run)
+    if dry_run and found["changes"]:
+        raise typer.Exit(DRIFT)
+
+
+def hash_key(
+    ctx: typer.Context,
+    mode: Annotated[Mode, typer.Option("--mode", help="live or test.")] = Mode.LIVE,
+    existing: Annotated[
+        bool, typer.Option("--existing", help="Ask for a key that there is, in place of a new one.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key on this machine, with the prefix and hash by which a file declares it. Nothing is sent.
+
+    The hash is made with security.secrets, so this needs the settings of the gateway.
+    """
+    secrets = load(ctx).security.secrets
+    if not secrets:
+        fail("security.secrets is not set: a hash needs it. `openssl rand -hex 32` makes one.")
+    key = _typed() if existing else new_api_key(mode)
+    hashed = hash_api_key(key.text, secrets[0].get_secret_value().encode())
+    record = {"key": key.text, "mode": key.mode.value, "prefix": key.prefix, "hash": hashed}
+    if existing:
+        del record["key"]
+    if as_json:
+        show_json(record)
+    else:
+        show_record(record)
+
+
+def _typed() -> ApiKey:
+    key = parse_api_key(typer.prompt("Key", hide_input=True).strip())
+    if key is None:
+        fail("This is not a Darkroom key: it has a wrong form or checksum. Was it copied whole?")
+    return key
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        fail(f"{file} can't be read: {exc}")
+    if not isinstance(data, dict) or not set(data) <= {"teams", "users"}:
+        fail(f"{file}: a file of accounts has two lists, teams and users, and nothing else; see docs/accounts.md.")
+    plain: dict[str, Any] = _plain(data)
+    return {name: listed or [] for name, listed in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: YAML reads times as times."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, dt.datetime | dt.date):
+        return value.isoformat()
+    return value
+
+
+def _show(changes: list[dict[str, Any]], *, dry_run: bool) -> None:
+    if not changes:
+        typer.echo("All is as the file says.")
+        return
+    show_table(("action", "kind", "name", "id", "fields"), changes)
+    if any(change["action"] == "extra" for change in changes):
+        typer.echo("extra: the file does not declare it any more; --prune deletes it.")
+    if dry_run:
+        typer.echo("Nothing was changed (--dry-run).")
