@@ -26,6 +26,7 @@ from gateway.config_file import ConfigFile, Location, read_config_file
 from gateway.config_sections import (
     AimlapiSettings,
     CacheSettings,
+    DatabaseSettings,
     DefaultLimits,
     ImageStoreSettings,
     ImageUrlSettings,
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     """Embedded database, images, journal, generated secrets (mode 0600)."""
     database_url: str | None = None
     """null: SQLite in data_dir. Or postgresql://user:password@host:5432/name?sslmode=require."""
+    database: DatabaseSettings = DatabaseSettings()
     redis_url: None = None
     """Not in this version: leave it null. One process keeps what is fast in its own memory."""
     image_store: ImageStoreSettings = ImageStoreSettings()

@@ -14,6 +14,7 @@ from gateway.config import Settings
 from gateway.domain.limits import parse_amount
 from gateway.domain.usage_row import UsageRow
 from gateway.errors import ConfigurationError
+from gateway.resources.databases import open_configured_database
 from gateway.resources.graph import Resources
 from gateway.resources.image_stores import open_image_store
 from gateway.resources.keeping import keeper, not_kept
@@ -43,7 +44,7 @@ from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage import usage_log
 from gateway.storage.data_dir import kept_secret, locked, make_data_dir
-from gateway.storage.database import Database, database_url, open_database
+from gateway.storage.database import Database
 from gateway.storage.image_spool import SpooledImageStore
 from gateway.storage.journal import Journal
 from gateway.storage.migrations import migrate, require_known_schema
@@ -209,7 +210,7 @@ class Builder:
 
     async def _open_database(self) -> Database:
         """Embedded: migrated here. A shared one is migrated by `darkroom migrate`, when its operator means it."""
-        database = open_database(database_url(self._settings.database_url, self._settings.data_dir))
+        database = open_configured_database(self._settings)
         self._stack.push_async_callback(database.close)
         if database.url.get_backend_name() == "sqlite":
             await migrate(database)
