@@ -78,7 +78,7 @@ async def examine(settings: Settings) -> Sequence[Check]:
     served_models(settings)
     make_data_dir(settings.data_dir)
     async with AsyncExitStack() as stack:
-        database = open_configured_database(settings)
+        database = open_configured_database(settings, unhurried=True)
         stack.push_async_callback(database.close)
         vendors = open_vendors(settings)
         keys = ProviderKeys(database, vendors, open_sealer(settings), notify=lambda _kind, _object_id: None)
