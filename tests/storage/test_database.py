@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from gateway.errors import ConfigurationError, LedgerUnavailable
 from gateway.storage import tables
 from gateway.storage.database import Database, PostgresOptions, database_url, now_ms, open_database
+from tests.support.line import line_to
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.waiting import until
@@ -350,6 +351,31 @@ async def test_a_server_that_answers_nobody_is_a_refusal():
         await database.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
     await database.close()
     server.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_commit_whose_answer_is_lost_is_a_refusal_and_is_done_once(database: Database):
+    """The server does it and its answer goes nowhere: the line is cut, and nobody is told."""
+    async with line_to(database.url.port or 0) as line:
+        options = PostgresOptions(connect_timeout_s=1, statement_timeout_s=1, lock_timeout_s=0.5)
+        remote = open_database(database.url.set(port=line.port), options)
+        await remote.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        runs = 0
+
+        def work(conn: sa.Connection) -> None:
+            nonlocal runs
+            runs += 1
+            insert(conn)
+            line.cut()
+
+        with pytest.raises(LedgerUnavailable):
+            await remote.write(work)
+        assert (runs, await count(database)) == (1, 1)
+        with pytest.raises(LedgerUnavailable):
+            await remote.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        line.mend()
+        assert await count(remote) == 1
+        await remote.close()
 
 
 async def test_a_commit_of_unknown_outcome_is_not_repeated(impatient: Database):
