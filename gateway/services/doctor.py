@@ -68,7 +68,7 @@ class Doctor:
 
     async def _database_is_there(self) -> Check:
         if await require_known_schema(self._database):
-            return Check("database", "ok", "reachable, at this version's schema")
+            return Check("database", "ok", "reachable, at a schema that this version can use")
         return Check("database", "failed", "not at this version's schema: run `darkroom migrate`")
 
     async def _images_can_be_written(self) -> Check:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from gateway.demo.provider import FakeProvider, running
 from gateway.errors import ConfigurationError
 from gateway.resources import migrate_database, safe_keeping
 from gateway.storage.table_files import Figures
-from tests.e2e.test_crashes import Load, gateway_process
+from tests.e2e.test_crashes import Load, gateway_process, under_load
 from tests.e2e.test_money import billed, books, month_budget
 from tests.support.gateway import ADMIN_KEY, Gateway, running_gateway, settings_for
 from tests.support.ledger import Books
@@ -43,17 +41,6 @@ async def settings_on(engine: str, server: PostgresServer, folder: Path, provide
     return settings_for(folder, provider_url, port=free_port(), database_url=url, security=SECURITY)
 
 
-@asynccontextmanager
-async def load(gateway: Gateway, key: str) -> AsyncIterator[Load]:
-    callers = Load(gateway, key, seed=1)
-    asking = asyncio.create_task(callers.run())
-    try:
-        yield callers
-    finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-
-
 @pytest.mark.parametrize(
     ("source", "target"), [("sqlite", "sqlite"), ("postgresql", "postgresql"), ("postgresql", "sqlite")]
 )
@@ -68,7 +55,7 @@ async def test_a_backup_made_under_load_serves_elsewhere_with_its_keys_pictures_
             key = await gateway.new_key(limits=[month_budget("1000")])
             first = [await gateway.generate(key, seed=seed, prompt="before") for seed in range(1, 6)]
             pictures = [(await gateway.get(answer.json()["images"][0]["url"])).content for answer in first]
-            async with load(gateway, key) as callers:
+            async with under_load(gateway, key) as callers:
                 await until(lambda: _some(callers))
                 made = await safe_keeping.back_up(here, tmp_path / "kept", with_images=True, tell=nobody_asks)
         assert safe_keeping.verify(tmp_path / "kept") == made
