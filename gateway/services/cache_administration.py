@@ -77,19 +77,26 @@ class CacheAdministration:
 
     async def _make_months(self) -> None:
         """Ahead of time, so that a month that can't be made now has weeks of rounds to come."""
+        await self._change_months("usage_log_months_made", usage_partitions.make_ahead)
+
+    async def _change_months(self, said: str, work: Callable[[sa.Connection], list[str]]) -> None:
+        """What can't be done (no lock in time; the gateway's role does not own the log) is left for the next round.
+
+        Nothing else waits for it: rows without a month are kept, and old ones are deleted one by one.
+        """
         try:
-            made = await self._database.write(usage_partitions.make_ahead)
-        except LedgerUnavailable as exc:
-            _log.warning("usage_log_months_wait", reason=str(exc.__cause__))
+            months = await self._database.write(work)
+        except (LedgerUnavailable, sa.exc.DBAPIError) as exc:
+            _log.error("usage_log_months_wait", reason=str(exc.__cause__ or exc))
         else:
-            if made:
-                _log.info("usage_log_months_made", months=made)
+            if months:
+                _log.info(said, months=months)
 
     async def _forget_requests(self, before_ms: int) -> None:
         """Whole months at once, the rest in small transactions: a long one holds up the writers of SQLite."""
-        gone = await self._database.write(lambda conn: usage_partitions.drop_before(conn, before_ms))
-        if gone:
-            _log.info("usage_log_months_dropped", months=gone)
+        await self._change_months(
+            "usage_log_months_dropped", partial(usage_partitions.drop_before, before_ms=before_ms)
+        )
         while await self._database.write(lambda conn: usage_log.delete_before(conn, before_ms, limit=_ROWS_AT_ONCE)):
             pass
         since_ms: int | None = 0

@@ -23,6 +23,7 @@ from gateway.storage.migrations import alembic_config, current_revision, migrate
 from gateway.storage.usage_partitions import is_partition
 from tests.support.ledger import usage_row
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import until
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -242,6 +243,29 @@ async def test_the_old_log_is_attached_without_being_read(shared: Database):
         return int(conn.exec_driver_sql(looked).scalar_one())
 
     assert await shared.write(attach) == 0
+
+
+async def test_a_step_that_does_not_get_its_lock_gives_way_and_tries_again(shared: Database):
+    """A long report reads the log: those that come after the migration must not wait as long as it does."""
+    await shared.write(lambda conn: command.upgrade(alembic_config(conn), "0001"))
+    reading, go = asyncio.Event(), asyncio.Event()
+
+    def report(conn: sa.Connection) -> None:
+        conn.execute(sa.select(sa.func.count()).select_from(tables.usage_log))
+        reading.set()
+        sa.util.await_only(go.wait())
+
+    reads = asyncio.create_task(shared.read(report))
+    await reading.wait()
+    migrates = asyncio.create_task(migrate(shared))
+    waits = "SELECT count(*) {} 0 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    for state in (">", "="):
+        look = partial(sa.Connection.exec_driver_sql, statement=waits.format(state))
+        await until(lambda look=look: shared.read(lambda conn: look(conn).scalar_one()))  # type: ignore[misc]
+    go.set()
+    await reads
+    await migrates
+    assert await require_known_schema(shared)
 
 
 async def test_processes_that_migrate_at_once_take_turns(shared: Database):
