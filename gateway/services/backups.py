@@ -34,7 +34,7 @@ from gateway.storage.database import Database
 from gateway.storage.images import ImageStore, LocalImageStore
 from gateway.storage.migrations import current_revision, revisions
 from gateway.storage.sealing import sealed_by
-from gateway.storage.table_files import Tell, dump, kept_tables, sha256_of
+from gateway.storage.table_files import Tell, dump, kept_tables, sha256_of, writing_to
 from gateway.storage.tables import images as images_table
 from gateway.storage.tables import provider_keys
 
@@ -107,7 +107,7 @@ def _list_images(conn: sa.Connection, file: Path) -> ImageList:
     c = images_table.c
     living = sa.select(c.id, c.sha256, c.size_bytes).where(c.removed_ms.is_(None))
     count = size_bytes = 0
-    with gzip.open(file, "wb", compresslevel=3) as stream:
+    with writing_to(file), gzip.open(file, "wb", compresslevel=3) as stream:
         for row in conn.execute(living, execution_options={"yield_per": 2000}):
             stream.write(msgspec.json.encode(ListedImage(*row)) + b"\n")
             count += 1

@@ -102,19 +102,19 @@ def dump(conn: sa.Connection, name: str, columns: Sequence[Column], folder: Path
     file = folder / f"{name}.jsonl.gz"
     total = conn.execute(sa.select(sa.func.count()).select_from(_table(name, columns))).scalar_one()
     tally = _Tally(columns)
-    with _writing(file), gzip.open(file, "wb", compresslevel=3) as stream:
+    with writing_to(file), gzip.open(file, "wb", compresslevel=3) as stream:
         for done, row in enumerate(_rows(conn, name, columns), 1):
             line = _encode(row)
             tally.add(row, line)
             stream.write(line + b"\n")
             if done % _BATCH == 0:
                 tell(name, done, total)
-    tell(name, total, total)
+        tell(name, total, total)
     return TableFile(file.name, sha256_of(file), list(columns), tally.figures())
 
 
 @contextmanager
-def _writing(file: Path) -> Iterator[None]:
+def writing_to(file: Path) -> Iterator[None]:
     """A full disk is not the database's fault, which it would else be taken for."""
     try:
         yield

@@ -340,17 +340,14 @@ async def test_with_every_connection_taken_the_next_call_waits_and_is_refused(im
     await asyncio.gather(*holding)
 
 
-async def test_a_server_that_answers_nobody_is_a_refusal():
-    async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
-    server = await asyncio.start_server(silent, "127.0.0.1", port := free_port())
-    url = URL.create("postgresql+asyncpg", "u", host="127.0.0.1", port=port, database="x", query={"ssl": "disable"})
-    database = open_database(url, PostgresOptions(connect_timeout_s=0.2))
-    with pytest.raises(LedgerUnavailable):
-        await database.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
-    await database.close()
-    server.close()
+async def test_a_server_that_answers_nobody_is_a_refusal(postgres: PostgresServer):
+    url = postgres.url("postgres")
+    async with line_to(url.port or 0) as line:
+        line.cut()
+        database = open_database(url.set(port=line.port), PostgresOptions(connect_timeout_s=0.2))
+        with pytest.raises(LedgerUnavailable):
+            await database.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        await database.close()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
