@@ -15,6 +15,7 @@ from gateway.demo.provider import FakeProvider, running
 from gateway.errors import ConfigurationError
 from gateway.resources import migrate_database, open_resources
 from gateway.storage import tables
+from gateway.storage.database import open_database
 from tests.e2e.test_crashes import Load, under_load
 from tests.e2e.test_money import billed, books, month_budget
 from tests.support.gateway import running_gateway, settings_for
@@ -75,7 +76,7 @@ async def test_with_answers_of_postgresql_lost_after_the_effect_nothing_is_bough
         )
         await migrate_database(settings)
         async with running_gateway(settings) as gateway:
-            ledger = Books(gateway.resources.database)
+            ledger = Books(open_database(url))  # by a line of its own
             async with under_load(gateway, await gateway.new_key()) as callers:
                 for _ in range(2):
                     await until(partial(more_than, callers, len(callers.answered) + 20))
@@ -90,6 +91,7 @@ async def test_with_answers_of_postgresql_lost_after_the_effect_nothing_is_bough
             assert {rows[each]["status"] for each in charged} <= {"succeeded", "unknown"}
             assert {row["id"] for row in rows.values() if row["status"] == "succeeded"} <= set(charged)
             assert await ledger.broken_rules() == []
+            await ledger.database.close()
 
 
 async def more_than(callers: Load, count: int) -> bool:

@@ -34,9 +34,8 @@ class Line:
     async def _carry_both_ways(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, onward = await asyncio.open_connection("127.0.0.1", self._server_port)
         try:
-            async with asyncio.TaskGroup() as ways:
-                ways.create_task(_carry(reader, onward))
-                ways.create_task(_carry(answers, writer, self._whole))
+            ways = (_carry(reader, onward), _carry(answers, writer, self._whole))
+            await asyncio.gather(*ways, return_exceptions=True)  # an end that hung up is none of the line's business
         finally:
             for end in (writer, onward):
                 end.close()
