@@ -27,6 +27,7 @@ from gateway.config_file import ConfigFile, Location, read_config_file
 from gateway.config_sections import (
     AimlapiSettings,
     CacheSettings,
+    DatabaseSettings,
     DefaultLimits,
     ImageStoreSettings,
     ImageUrlSettings,
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     """Embedded database, images, journal, generated secrets (mode 0600)."""
     database_url: str | None = None
     """null: SQLite in data_dir. Or postgresql://user:password@host:5432/name?sslmode=require."""
+    database: DatabaseSettings = DatabaseSettings()
     redis_url: SecretStr | None = None
     """redis://:password@host:6379/0, or rediss:// for TLS: what replicas share to be fast. null: nothing."""
     redis_timeout_s: float = Field(0.2, gt=0, le=10)

@@ -120,6 +120,30 @@ class ServerSettings(Section):
         return self.public_url or f"http://{host}:{self.port}"
 
 
+class DatabaseSettings(Section):
+    """Of PostgreSQL alone: SQLite has one writer and needs none of it."""
+
+    pool_size: int = Field(20, ge=2, le=1000)
+    """Connections of one process. Processes x pool_size, and 5 more for commands, must fit the server's
+    max_connections."""
+    pool_wait_s: float = Field(30, gt=0)
+    """How long a call may wait for a free connection of the pool; then 503 ledger_unavailable."""
+    connect_timeout_s: float = Field(10, gt=0)
+    """How long the server may take to accept a connection."""
+    statement_timeout_s: float = Field(30, ge=1)
+    """How long one statement may take. Migrations, backups and restores are not bound by it."""
+    lock_timeout_s: float = Field(10, gt=0)
+    """How long a statement may wait for a lock."""
+    idle_in_transaction_timeout_s: float = Field(60, ge=1)
+    """After how long without a statement the server ends a transaction, of a process that was frozen in it."""
+
+    @model_validator(mode="after")
+    def _locks_give_up_first(self) -> DatabaseSettings:
+        if self.lock_timeout_s >= self.statement_timeout_s:
+            raise ValueError("lock_timeout_s must be shorter than statement_timeout_s: a wait for a lock is part of it")
+        return self
+
+
 class ImageStoreSettings(Section):
     kind: Literal["local", "s3"] = "local"
     """Where the bytes of pictures live. local: files on this machine. s3: a bucket of S3, or of a store like it."""

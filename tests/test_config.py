@@ -36,6 +36,7 @@ MESSAGES = {
     "image_store_setting_of_the_other_kind": ":1: image_store: bucket, serve can't stand here: of kind: s3",
     "image_store_unknown_key": ":4: image_store.buket: there is no such setting",
     "list_at_the_top": ": the top level must be `name: value` lines",
+    "lock_timeout_too_long": ":1: database: lock_timeout_s must be shorter than statement_timeout_s",
     "missing_file": ":3: security.secrets.0: the file /nowhere/darkroom-secret is missing",
     "more_workers": ": server.workers is 4: several processes share their limits, money and cache by servers, so set "
     "database_url (PostgreSQL) and redis_url (Redis or Valkey), or leave workers at 1",

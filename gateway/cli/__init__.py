@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import serve
+from gateway.cli import safe_keeping, serve
 from gateway.cli.accounts import key, team, user
 from gateway.cli.apply import apply, hash_key
 from gateway.cli.cache import cache
@@ -68,6 +68,7 @@ app.command()(doctor)
 app.command()(generate)
 app.command()(warm)
 serve.register(app)
+safe_keeping.register(app)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`serve`, `check-config`, `migrate`: the commands that work on this machine, not over HTTP."""
+"""`serve`, `check-config`: commands that work on this machine, not over HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ _EXAMPLE = '{"model": "flux-pro", "prompt": "A lighthouse at dawn", "seed": 42}'
 def register(app: typer.Typer) -> None:
     app.command()(serve)
     app.command("check-config")(check_config)
-    app.command()(migrate)
 
 
 def serve(
@@ -108,19 +107,6 @@ def check_config(ctx: typer.Context) -> None:
                 f"{provider.name} has no key, so live calls get 503: set AIMLAPI_API_KEY, or providers[].api_keys"
             )
     typer.echo("The configuration is valid.")
-
-
-def migrate(ctx: typer.Context) -> None:
-    """Bring the database to this version's schema."""
-    from gateway.resources import migrate_database  # noqa: PLC0415
-
-    settings = load(ctx)
-    configure_logs(style=settings.log.format, level=settings.log.level)
-    try:
-        asyncio.run(migrate_database(settings))
-    except DarkroomError as exc:
-        fail_with(exc)
-    typer.echo("The database is at this version's schema.")
 
 
 def _tell(watcher: socket.socket) -> None:

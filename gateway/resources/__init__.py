@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from gateway.config import Settings
 from gateway.domain.books import BookEntry
 from gateway.resources.builder import Builder
+from gateway.resources.databases import open_configured_database
 from gateway.resources.graph import Resources
 from gateway.resources.image_stores import open_image_store
 from gateway.resources.models import served_models
@@ -24,7 +25,6 @@ from gateway.services.receipts import ImageGallery, Receipt
 from gateway.services.reconcile import Reconciliation
 from gateway.services.usage_reports import Report, month_start_ms
 from gateway.storage.data_dir import make_data_dir
-from gateway.storage.database import database_url, open_database
 from gateway.storage.migrations import migrate
 from gateway.storage.rate_limits import RateState
 from gateway.storage.response_cache import PurgeFilter
@@ -66,7 +66,7 @@ async def open_resources(settings: Settings, *, worker: int | None = None) -> As
 async def migrate_database(settings: Settings) -> None:
     """`darkroom migrate`: the configured database to this version's schema."""
     make_data_dir(settings.data_dir)
-    database = open_database(database_url(settings.database_url, settings.data_dir))
+    database = open_configured_database(settings)
     try:
         await migrate(database)
     finally:
@@ -81,7 +81,7 @@ async def examine(settings: Settings) -> Sequence[Check]:
     served_models(settings)
     make_data_dir(settings.data_dir)
     async with AsyncExitStack() as stack:
-        database = open_database(database_url(settings.database_url, settings.data_dir))
+        database = open_configured_database(settings, unhurried=True)
         stack.push_async_callback(database.close)
         vendors = open_vendors(settings)
         keys = ProviderKeys(database, vendors, open_sealer(settings), notify=lambda _kind, _object_id: None)

@@ -16,6 +16,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.limits import Limit, parse_amount
 from gateway.domain.usage_row import UsageRow
 from gateway.errors import ConfigurationError
+from gateway.resources.databases import open_configured_database
 from gateway.resources.graph import Resources
 from gateway.resources.image_stores import open_image_store
 from gateway.resources.keeping import keeper, not_kept
@@ -49,7 +50,7 @@ from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage import usage_log
 from gateway.storage.data_dir import adopt, kept_secret, left_places, locked, make_data_dir, worker_dir
-from gateway.storage.database import Database, database_url, open_database
+from gateway.storage.database import Database
 from gateway.storage.image_spool import SpooledImageStore
 from gateway.storage.journal import Journal
 from gateway.storage.migrations import migrate, require_known_schema
@@ -272,7 +273,7 @@ class Builder:
 
     async def _open_database(self) -> Database:
         """Embedded: migrated here. A shared one is migrated by `darkroom migrate`, when its operator means it."""
-        database = open_database(database_url(self._settings.database_url, self._settings.data_dir))
+        database = open_configured_database(self._settings)
         self._stack.push_async_callback(database.close)
         if database.url.get_backend_name() == "sqlite":
             await migrate(database)

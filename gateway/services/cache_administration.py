@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
-from gateway.storage import audit, changes, idempotency, image_index, response_cache, usage_log
+from gateway.errors import LedgerUnavailable
+from gateway.storage import audit, changes, idempotency, image_index, response_cache, usage_log, usage_partitions
 from gateway.storage.database import Database, now_ms
 from gateway.storage.image_index import Removal
 from gateway.storage.images import ImageStore
@@ -16,8 +19,10 @@ from gateway.storage.response_cache import MemoryAnswers, PurgeFilter
 from gateway.storage.tables import generations
 
 _BATCH = 500
+_ROWS_AT_ONCE = 2000
 _DELETED_AT_ONCE = 50
 _DAY_MS = 86_400_000
+_log = structlog.get_logger(__name__)
 Notify = Callable[[str, str], None]
 
 
@@ -54,8 +59,9 @@ class CacheAdministration:
 
     async def apply_retention(self, *, images_days: int | None, requests_days: int | None) -> None:
         """Remove what is too old: expired entries, pictures, usage rows, kept prompts, idempotency keys, and bytes dead
-        for an hour.
+        for an hour. Before that, make the months of the usage log that are to come.
         """
+        await self._make_months()
         await self._remove(
             lambda conn, now: response_cache.purge(conn, PurgeFilter(expired_at_ms=now), now_ms=now, limit=_BATCH)
         )
@@ -64,10 +70,38 @@ class CacheAdministration:
                 lambda conn, now: image_index.remove_before(conn, now - images_days * _DAY_MS, now_ms=now, limit=_BATCH)
             )
         if requests_days is not None:
-            await self._database.write(lambda conn: _forget_requests(conn, now_ms(conn) - requests_days * _DAY_MS))
+            await self._forget_requests(await self._database.read(now_ms) - requests_days * _DAY_MS)
         await self._database.write(lambda conn: idempotency.prune(conn, now_ms=now_ms(conn)))
         while await self._sweep() == _DELETED_AT_ONCE:
             pass
+
+    async def _make_months(self) -> None:
+        """Ahead of time, so that a month that can't be made now has weeks of rounds to come."""
+        await self._change_months("usage_log_months_made", usage_partitions.make_ahead)
+
+    async def _change_months(self, said: str, work: Callable[[sa.Connection], list[str]]) -> None:
+        """What can't be done (no lock in time; the gateway's role does not own the log) is left for the next round.
+
+        Nothing else waits for it: rows without a month are kept, and old ones are deleted one by one.
+        """
+        try:
+            months = await self._database.write(work)
+        except (LedgerUnavailable, sa.exc.DBAPIError) as exc:
+            _log.error("usage_log_months_wait", reason=str(exc.__cause__ or exc))
+        else:
+            if months:
+                _log.info(said, months=months)
+
+    async def _forget_requests(self, before_ms: int) -> None:
+        """Whole months at once, the rest in small transactions: a long one holds up the writers of SQLite."""
+        await self._change_months(
+            "usage_log_months_dropped", partial(usage_partitions.drop_before, before_ms=before_ms)
+        )
+        while await self._database.write(lambda conn: usage_log.delete_before(conn, before_ms, limit=_ROWS_AT_ONCE)):
+            pass
+        since_ms: int | None = 0
+        while since_ms is not None:
+            since_ms = await self._database.write(partial(_forget_prompts, since_ms=since_ms, before_ms=before_ms))
 
     async def _sweep(self) -> int:
         """Delete bytes that have been dead for an hour, between two transactions. Raises StorageFailed."""
@@ -99,7 +133,11 @@ class CacheAdministration:
         return total
 
 
-def _forget_requests(conn: sa.Connection, before_ms: int) -> None:
-    usage_log.delete_before(conn, before_ms)
-    old = (generations.c.created_ms < before_ms, generations.c.request.is_not(None))
-    conn.execute(sa.update(generations).where(*old).values(request=None))
+def _forget_prompts(conn: sa.Connection, since_ms: int, before_ms: int) -> int | None:
+    """Those of the next purchases of that time. Returns since when there may be more; None: there are no more."""
+    g = generations.c
+    old = (g.created_ms >= since_ms, g.created_ms < before_ms, g.request.is_not(None))
+    found = conn.execute(sa.select(g.id, g.created_ms).where(*old).order_by(g.created_ms).limit(_BATCH)).all()
+    forgotten = sa.update(generations).where(g.id.in_([row.id for row in found]), g.request.is_not(None))
+    conn.execute(forgotten.values(request=None))
+    return found[-1].created_ms if len(found) == _BATCH else None

@@ -12,7 +12,7 @@ from gateway.errors import DarkroomError, StorageFailed
 from gateway.providers.base import BooksUnavailable
 from gateway.services.buying import Vendor
 from gateway.services.provider_keys import ProviderKeys
-from gateway.storage import invariants
+from gateway.storage import invariants, usage_partitions
 from gateway.storage.database import Database
 from gateway.storage.images import ImageStore
 from gateway.storage.migrations import require_known_schema
@@ -68,7 +68,7 @@ class Doctor:
 
     async def _database_is_there(self) -> Check:
         if await require_known_schema(self._database):
-            return Check("database", "ok", "reachable, at this version's schema")
+            return Check("database", "ok", "reachable, at a schema that this version can use")
         return Check("database", "failed", "not at this version's schema: run `darkroom migrate`")
 
     async def _images_can_be_written(self) -> Check:
@@ -117,7 +117,16 @@ class Doctor:
             else Check(finding.rule, "ok", "holds")
             for finding in found
         ]
-        return [*checks, await self._guarded("pictures", self._pictures_are_there)]
+        months = await self._guarded("usage log", self._months_are_there)
+        return [*checks, months, await self._guarded("pictures", self._pictures_are_there)]
+
+    async def _months_are_there(self) -> Check:
+        faults = await self._database.read(usage_partitions.faults)
+        if not faults:
+            return Check("usage log", "ok", "has a place for this month and the next")
+        said = "; ".join(faults)
+        advice = "a running gateway makes months within 10 minutes; far rows are of a machine whose clock is wrong"
+        return Check("usage log", "warning", f"{said}: nothing is lost, but retention takes longer ({advice})")
 
     async def _pictures_are_there(self) -> Check:
         wanted = await self._database.read(lambda conn: invariants.pictures_to_find(conn, limit=_PICTURES))

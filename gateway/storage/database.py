@@ -5,8 +5,10 @@ bridges the two); on SQLite it runs in a thread: one thread that writes, under B
 A transaction is therefore one hop to a thread, not one for each statement, and SQLite never meets its own lock.
 Writes that wait for the thread at the same moment share a commit.
 
-Server gone: every call raises `LedgerUnavailable`. Only a transaction that PostgreSQL itself rolled back whole to end
-a deadlock is run again here; for all else the caller knows what may be repeated. So `work` changes nothing but SQL.
+Server gone: every call raises `LedgerUnavailable`, at the latest when the time-outs of `PostgresOptions` have run out.
+Only a transaction that PostgreSQL itself rolled back whole to end a deadlock is run again here; for all else the caller
+knows what may be repeated. A COMMIT whose answer was lost may have been done, so it is never among what is run again.
+So `work` changes nothing but SQL.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -42,17 +45,19 @@ Work = Callable[[sa.Connection], T]
 _READERS = 4
 _WRITES_AT_ONCE = 32
 _BUSY_TIMEOUT_S = 30
-_ROLLED_BACK_WHOLE = "40"  # class of SQLSTATE: deadlock, serialization
+_ROLLED_BACK_WHOLE = ("40001", "40P01")  # serialization, deadlock; 40003 would be an outcome that nobody knows
 _TURNS = 3
+_GRACE_S = 5.0
 _SERVER_STATES = (
     "08",  # connection lost or refused
     "25006",  # read-only: a standby, before or after a failover
+    "25P03",  # idle in a transaction for too long
     "28",  # credentials
     "3D",  # no such database
-    _ROLLED_BACK_WHOLE,
+    "40",  # rolled back: deadlock, serialization
     "53",  # no connections, memory or disk left
     "55P03",  # a lock not had in time
-    "57",  # shutting down, starting up, cancelled
+    "57",  # shutting down, starting up, cancelled (a statement that took too long)
     "58",  # I/O
 )
 """Classes of SQLSTATE (PostgreSQL, appendix A) that say nothing against the statement."""
@@ -72,11 +77,29 @@ class Database(Protocol):
     async def close(self) -> None: ...
 
 
-def open_database(url: URL) -> Database:
+@dataclass(frozen=True, slots=True)
+class PostgresOptions:
+    """How a process uses PostgreSQL. Whatever waits for longer than it may is a `LedgerUnavailable`.
+
+    `pool_size`: connections, opened when needed and kept. `pool_wait_s`: for a free one. `connect_timeout_s`: for the
+    server to take a new one. `statement_timeout_s`: for a statement, by the server, and 5 s later by us, in case the
+    server is out of reach; None: any time. `lock_timeout_s`: for a lock. `idle_in_transaction_timeout_s`: after that
+    long without a statement the server ends a transaction, so that a frozen process holds nobody up.
+    """
+
+    pool_size: int = 20
+    pool_wait_s: float = 30
+    connect_timeout_s: float = 10
+    statement_timeout_s: float | None = 30
+    lock_timeout_s: float = 10
+    idle_in_transaction_timeout_s: float = 60
+
+
+def open_database(url: URL, options: PostgresOptions | None = None) -> Database:
     """The database at `url`. Connects at the first use."""
     if url.get_backend_name() == "sqlite":
         return SqliteDatabase(url)
-    return PostgresDatabase(url)
+    return PostgresDatabase(url, options or PostgresOptions())
 
 
 def database_url(text: str | None, data_dir: Path) -> URL:
@@ -239,11 +262,18 @@ def _run(conn: sa.Connection, work: Work[T], kind: str) -> T:
 class PostgresDatabase:
     """PostgreSQL through asyncpg. READ COMMITTED: every guard is one statement's WHERE, never read-then-write."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, options: PostgresOptions) -> None:
         from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  (brings the ORM; SQLite needs neither)
 
         self.url = url
-        self._engine: AsyncEngine = create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
+        self._engine: AsyncEngine = create_async_engine(
+            url.difference_update_query(["application_name"]),
+            pool_size=options.pool_size,
+            max_overflow=0,
+            pool_timeout=options.pool_wait_s,
+            pool_pre_ping=True,
+            connect_args=_connect_args(options, name=str(url.query.get("application_name", "darkroom"))),
+        )
 
     async def write(self, work: Work[T]) -> T:
         with _translated():
@@ -251,7 +281,7 @@ class PostgresDatabase:
                 try:
                     return await self._run(work)
                 except sa.exc.DBAPIError as exc:
-                    if not _sqlstate(exc).startswith(_ROLLED_BACK_WHOLE):
+                    if _sqlstate(exc) not in _ROLLED_BACK_WHOLE:
                         raise
             return await self._run(work)
 
@@ -263,6 +293,22 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _connect_args(options: PostgresOptions, *, name: str) -> dict[str, Any]:
+    """asyncpg's, and what it tells the server: 0 turns a time-out off there."""
+    statement_s = options.statement_timeout_s
+    timeouts_s = {
+        "statement_timeout": statement_s or 0,
+        "lock_timeout": options.lock_timeout_s,
+        "idle_in_transaction_session_timeout": options.idle_in_transaction_timeout_s,
+    }
+    return {
+        "timeout": options.connect_timeout_s,
+        "command_timeout": None if statement_s is None else statement_s + _GRACE_S,
+        "server_settings": {"application_name": name}
+        | {setting: f"{round(seconds * 1000)}ms" for setting, seconds in timeouts_s.items()},
+    }
 
 
 @contextmanager

@@ -27,8 +27,8 @@ class Sealer:
     """The first key seals, all open. Keys are of 32 bytes."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        self._first = _key_id(keys[0])
-        self._keys = {_key_id(key): key for key in keys}
+        self._first = key_id(keys[0])
+        self._keys = {key_id(key): key for key in keys}
 
     def seal(self, secret: str, *, place: str) -> str:
         nonce = os.urandom(_NONCE_BYTES)
@@ -40,11 +40,11 @@ class Sealer:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415
 
         try:
-            version, key_id, nonce, data = sealed.split(":")
-            key = self._keys.get(key_id)
+            version, name, nonce, data = sealed.split(":")
+            key = self._keys.get(name)
             if key is None or version != _VERSION:
                 raise ConfigurationError(
-                    f"security.encryption_keys lacks the key {key_id[:16]!r} that {place} was sealed with."
+                    f"security.encryption_keys lacks the key {name[:16]!r} that {place} was sealed with."
                 )
             return _cipher(key).decrypt(urlsafe_b64decode(nonce), urlsafe_b64decode(data), place.encode()).decode()
         except (InvalidTag, ValueError) as exc:
@@ -61,8 +61,14 @@ def _cipher(key: bytes) -> AESGCM:
     return AESGCM(key)
 
 
-def _key_id(key: bytes) -> str:
+def key_id(key: bytes) -> str:
+    """What a secret is called where it must not be shown."""
     return hashlib.sha256(key).hexdigest()[:8]
+
+
+def sealed_by(sealed: str) -> str:
+    """The id of the key that opens it."""
+    return sealed.split(":")[1]
 
 
 def _text(data: bytes) -> str:

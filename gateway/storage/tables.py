@@ -38,6 +38,12 @@ def _text(name: str, *, nullable: bool = False, **options: Any) -> sa.Column[str
     return sa.Column(name, sa.Text, nullable=nullable, **options)
 
 
+schema_floor = sa.Table(  # one row: the oldest revision whose code can use this schema
+    "schema_floor",
+    metadata,
+    _text("revision", primary_key=True),
+)
+
 # -- accounts --------------------------------------------------------------------------------------------------------
 
 teams = sa.Table(
@@ -347,6 +353,14 @@ usage_log = sa.Table(  # kept in the order of its key, so that rows enter it at 
     sa.Column("labels", Json),
     sa.Index("ix_usage_log_user_id_at_ms", "user_id", "at_ms"),
     sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (at_ms)",  # by month: `usage_partitions`
+)
+sa.event.listen(
+    usage_log,
+    "after_create",
+    sa.DDL(  # type: ignore[no-untyped-call]
+        "CREATE TABLE usage_log_default PARTITION OF usage_log DEFAULT"
+    ).execute_if(dialect="postgresql"),
 )
 sa.Index(
     "ix_usage_log_generation_id",

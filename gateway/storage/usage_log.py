@@ -110,6 +110,8 @@ def count_requests(conn: sa.Connection, *, mode: str, scope_column: str, scope_i
     return int(conn.execute(total).scalar_one())
 
 
-def delete_before(conn: sa.Connection, before_ms: int) -> int:
-    """Rows older than the retention allows; the totals stay."""
-    return conn.execute(sa.delete(usage_log).where(usage_log.c.at_ms < before_ms)).rowcount
+def delete_before(conn: sa.Connection, before_ms: int, *, limit: int = 5000) -> int:
+    """Up to `limit` rows older than the retention allows, the oldest first; the totals stay. Returns how many."""
+    key = (usage_log.c.at_ms, usage_log.c.id)
+    old = sa.select(*key).where(usage_log.c.at_ms < before_ms).order_by(*key).limit(limit)
+    return conn.execute(sa.delete(usage_log).where(sa.tuple_(*key).in_(old))).rowcount

@@ -41,6 +41,7 @@ class Load:
         self._key = key
         self._random = random.Random(seed)
         self.answered: set[str] = set()
+        self.refused = 0
         self.progress = asyncio.Event()
 
     async def run(self) -> None:
@@ -56,7 +57,20 @@ class Load:
                 continue
             if answer.status_code == 200:
                 self.answered.add(answer.headers["x-request-id"])
+            else:
+                self.refused += 1
             self.progress.set()
+
+
+@asynccontextmanager
+async def under_load(gateway: Gateway, key: str) -> AsyncIterator[Load]:
+    callers = Load(gateway, key, seed=1)
+    asking = asyncio.create_task(callers.run())
+    try:
+        yield callers
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 async def test_killed_twenty_times_under_load_the_books_equal_the_bill(tmp_path: Path) -> None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.demo.provider import FakeProvider, running
 from gateway.errors import ConfigurationError
 from gateway.resources import migrate_database, open_resources
+from gateway.storage import tables
+from gateway.storage.database import open_database
+from tests.e2e.test_crashes import Load, under_load
 from tests.e2e.test_money import billed, books, month_budget
 from tests.support.gateway import running_gateway, settings_for
+from tests.support.ledger import Books
+from tests.support.line import line_to
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import until
 
 
 async def test_on_postgresql_a_budget_is_exact_and_equal_calls_are_bought_once(
@@ -49,3 +57,57 @@ async def test_on_postgresql_a_budget_is_exact_and_equal_calls_are_bought_once(
             assert (await gateway.usage())["requests"] == 300
             report = await gateway.admin("GET", "/usage", group_by="user,tag:app", bucket="day")
             assert sum(row["requests"] for row in report["data"]) == 300
+
+
+async def test_with_answers_of_postgresql_lost_after_the_effect_nothing_is_bought_or_booked_twice(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """F10: under load the line to the database is cut, answers first, so that commits are done and not known to be."""
+    fake = FakeProvider(delay_s=0.2)
+    url = await asyncio.to_thread(postgres.create_database)
+    async with running(fake) as provider_url, line_to(url.port or 0) as line:
+        settings = settings_for(
+            tmp_path,
+            provider_url,
+            port=free_port(),
+            database_url=url.set(port=line.port).render_as_string(),
+            database={"statement_timeout_s": 1, "lock_timeout_s": 0.5, "connect_timeout_s": 1, "pool_wait_s": 2},
+            security={"admin_key": "admin-key-of-the-tests", "secrets": ["s" * 32]},
+        )
+        await migrate_database(settings)
+        async with running_gateway(settings) as gateway:
+            ledger = Books(open_database(url))  # by a line of its own
+            async with under_load(gateway, await gateway.new_key()) as callers:
+                for _ in range(2):
+                    await until(partial(more_than, callers, len(callers.answered) + 20))
+                    line.cut()
+                    await until(partial(refused, callers))
+                    line.mend()
+            await until(partial(nothing_is_open, ledger))
+            charged = Counter(row["client_request_id"] for row in fake.bill)
+            rows = {row["id"]: row for row in await ledger.rows(tables.generations)}
+            assert set(charged.values()) == {1}
+            assert set(charged) <= set(rows)
+            assert {rows[each]["status"] for each in charged} <= {"succeeded", "unknown"}
+            assert {row["id"] for row in rows.values() if row["status"] == "succeeded"} <= set(charged)
+            assert await ledger.broken_rules() == []
+            await ledger.database.close()
+
+
+async def more_than(callers: Load, count: int) -> bool:
+    return len(callers.answered) > count
+
+
+async def refused(callers: Load) -> bool:
+    """Whether a call was refused since the line was cut: then the time-outs have run out."""
+    before = callers.refused
+    callers.progress.clear()
+    await callers.progress.wait()
+    return callers.refused > before
+
+
+async def nothing_is_open(ledger: Books) -> bool:
+    """Leases of what was lost sight of run out at once; recovery, every 15 s, does the rest."""
+    under_way = tables.generations.c.status.in_(tables.UNDER_WAY)
+    expired = sa.update(tables.generations).where(under_way).values(lease_until_ms=0)
+    return not (await ledger.database.write(lambda conn: conn.execute(expired))).rowcount

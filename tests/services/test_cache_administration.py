@@ -12,8 +12,8 @@ from gateway.errors import StorageFailed
 from gateway.services import cache_administration
 from gateway.services.answers import AnswerCache
 from gateway.services.cache_administration import CacheAdministration
-from gateway.storage import tables, usage_log
-from gateway.storage.database import Database, now_ms
+from gateway.storage import tables, usage_log, usage_partitions
+from gateway.storage.database import Database, now_ms, open_database
 from gateway.storage.generations import Intent
 from gateway.storage.image_index import CLAIMED_FOR_MS
 from gateway.storage.images import LocalImageStore
@@ -187,3 +187,43 @@ async def test_without_retention_everything_stays(world: World):
     assert await world.entries() == {"a"}
     assert (await world.books.row(old.id))["request"] == old.request
     assert len(await world.books.rows(tables.usage_log)) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_months_are_made_ahead_and_dropped_whole(world: World):
+    await world.retain()
+    made = await world.database.read(usage_partitions.partitions)
+    assert len(made) >= usage_partitions.MONTHS_AHEAD + 1
+    old = usage_row(at_ms=0)
+    await world.database.write(lambda conn: conn.exec_driver_sql(LONG_AGO))
+    await world.database.write(lambda conn: usage_log.add(conn, [old]))
+    await world.retain(requests_days=30)
+    assert await world.database.read(usage_partitions.partitions) == made
+    assert await world.books.rows(tables.usage_log) == []
+
+
+LONG_AGO = "CREATE TABLE usage_log_1970_01 PARTITION OF usage_log FOR VALUES FROM ('0') TO ('2678400000')"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_role_that_may_not_change_the_log_still_keeps_to_retention(world: World):
+    """Old rows go one by one, and new ones are kept without a month."""
+    await world.database.write(lambda conn: conn.exec_driver_sql(LONG_AGO))
+    now = await world.database.read(now_ms)
+    rows = [usage_row(at_ms=0), usage_row(at_ms=now)]
+    await world.database.write(lambda conn: usage_log.add(conn, rows))
+    await world.database.write(lambda conn: [conn.exec_driver_sql(each) for each in LIMITED_ROLE])
+    url = world.database.url
+    limited = open_database(url.set(username="limited"))
+    cache = CacheAdministration(limited, world.memory, world.images, lambda _kind, _object_id: None)
+    await cache.apply_retention(images_days=None, requests_days=30)
+    await limited.close()
+    assert [row["id"] for row in await world.books.rows(tables.usage_log)] == [rows[1].id]
+    await world.database.write(lambda conn: [conn.exec_driver_sql(each) for each in LIMITED_ROLE_GOES])
+
+
+LIMITED_ROLE = (
+    "CREATE ROLE limited LOGIN",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO limited",
+)
+LIMITED_ROLE_GOES = ("DROP TABLE usage_log_1970_01", "DROP OWNED BY limited", "DROP ROLE limited")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from sqlalchemy.engine import URL, make_url
 
 from gateway.errors import ConfigurationError, LedgerUnavailable
 from gateway.storage import tables
-from gateway.storage.database import Database, database_url, now_ms, open_database
+from gateway.storage.database import Database, PostgresOptions, database_url, now_ms, open_database
+from tests.support.line import line_to
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer, running_postgres
+from tests.support.waiting import until
 
 TEAM = {"id": "team_1", "name": "Search", "labels": {}, "created_ms": 1}
 
@@ -266,3 +269,129 @@ async def test_two_transactions_in_each_others_way_both_succeed(database: Databa
     await asyncio.gather(database.write(rename("team_a", "team_b")), database.write(rename("team_b", "team_a")))
     names = await database.read(lambda conn: set(conn.execute(sa.select(tables.teams.c.name)).scalars()))
     assert len(names) == 1
+
+
+IMPATIENT = PostgresOptions(
+    pool_size=2, pool_wait_s=0.3, statement_timeout_s=1, lock_timeout_s=0.3, idle_in_transaction_timeout_s=0.5
+)
+
+
+@pytest.fixture
+async def impatient(postgres: PostgresServer) -> AsyncIterator[Database]:
+    opened = open_database(postgres.url("postgres"), IMPATIENT)
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "sqlstate"),
+    [("SELECT pg_sleep(60)", "57014"), ("SELECT pg_advisory_lock(1)", "55P03")],
+    ids=["statement", "lock"],
+)
+async def test_a_statement_or_a_lock_that_takes_too_long_is_a_refusal(
+    impatient: Database, postgres: PostgresServer, statement: str, sqlstate: str
+):
+    holder = open_database(postgres.url("postgres"))
+    held, go = asyncio.Event(), asyncio.Event()
+
+    def hold(conn: sa.Connection) -> None:
+        conn.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
+        held.set()
+        sa.util.await_only(go.wait())
+
+    holding = asyncio.create_task(holder.write(hold))
+    await held.wait()
+    with pytest.raises(LedgerUnavailable) as refused:
+        await impatient.write(lambda conn: conn.exec_driver_sql(statement))
+    go.set()
+    await holding
+    await holder.close()
+    assert refused.value.__cause__.orig.sqlstate == sqlstate  # type: ignore[union-attr]
+    assert await impatient.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one()) == 1
+
+
+async def test_a_process_that_freezes_in_a_transaction_is_ended_by_the_server_and_gets_a_refusal(impatient: Database):
+    def freeze(conn: sa.Connection) -> None:
+        ended = conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        look = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $1"
+        gone = partial(impatient.read, lambda conn: conn.exec_driver_sql(look, (ended,)).scalar_one())
+        sa.util.await_only(until(gone))
+        conn.exec_driver_sql("SELECT 1")
+
+    with pytest.raises(LedgerUnavailable):
+        await impatient.write(freeze)
+    assert await impatient.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one()) == 1
+
+
+async def test_with_every_connection_taken_the_next_call_waits_and_is_refused(impatient: Database):
+    go = asyncio.Event()
+    taken = asyncio.Semaphore(0)
+
+    def hold(conn: sa.Connection) -> None:
+        taken.release()
+        sa.util.await_only(go.wait())
+
+    holding = [asyncio.create_task(impatient.write(hold)) for _ in range(IMPATIENT.pool_size)]
+    for _ in holding:
+        await taken.acquire()
+    with pytest.raises(LedgerUnavailable):
+        await impatient.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+    go.set()
+    await asyncio.gather(*holding)
+
+
+async def test_a_server_that_answers_nobody_is_a_refusal(postgres: PostgresServer):
+    url = postgres.url("postgres")
+    async with line_to(url.port or 0) as line:
+        line.cut()
+        database = open_database(url.set(port=line.port), PostgresOptions(connect_timeout_s=0.2))
+        with pytest.raises(LedgerUnavailable):
+            await database.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        await database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_commit_whose_answer_is_lost_is_a_refusal_and_is_done_once(database: Database):
+    """The server does it and its answer goes nowhere: the line is cut, and nobody is told."""
+    async with line_to(database.url.port or 0) as line:
+        options = PostgresOptions(connect_timeout_s=1, statement_timeout_s=1, lock_timeout_s=0.5)
+        remote = open_database(database.url.set(port=line.port), options)
+        await remote.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        runs = 0
+
+        def work(conn: sa.Connection) -> None:
+            nonlocal runs
+            runs += 1
+            insert(conn)
+            line.cut()
+
+        with pytest.raises(LedgerUnavailable):
+            await remote.write(work)
+        assert (runs, await count(database)) == (1, 1)
+        with pytest.raises(LedgerUnavailable):
+            await remote.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        line.mend()
+        assert await count(remote) == 1
+        await remote.close()
+
+
+async def test_a_commit_of_unknown_outcome_is_not_repeated(impatient: Database):
+    runs = 0
+
+    def work(conn: sa.Connection) -> None:
+        nonlocal runs
+        runs += 1
+        conn.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40003'; END $$")
+
+    with pytest.raises(LedgerUnavailable):
+        await impatient.write(work)
+    assert runs == 1
+
+
+async def test_the_servers_list_of_sessions_names_us(postgres: PostgresServer):
+    named = postgres.url("postgres").update_query_dict({"application_name": "studio"})
+    for url, name in ((postgres.url("postgres"), "darkroom"), (named, "studio")):
+        database = open_database(url)
+        shown = await database.read(lambda conn: conn.exec_driver_sql("SHOW application_name").scalar_one())
+        assert shown == name
+        await database.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,10 +17,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL
 
 from gateway.errors import ConfigurationError
-from gateway.storage import migrations, tables
-from gateway.storage.database import Database, open_database
+from gateway.storage import migrations, tables, usage_log, usage_partitions
+from gateway.storage.database import Database, now_ms, open_database
 from gateway.storage.migrations import alembic_config, current_revision, migrate, require_known_schema
+from gateway.storage.usage_partitions import is_partition
+from tests.support.ledger import usage_row
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import until
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -40,7 +46,12 @@ async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def table_names(database: Database) -> set[str]:
-    return set(await database.read(lambda conn: sa.inspect(conn).get_table_names()))
+    names = await database.read(lambda conn: sa.inspect(conn).get_table_names())
+    return {name for name in names if not is_partition(name)}
+
+
+def is_ours(_object: object, name: str, kind: str, _reflected: bool, _beside: object) -> bool:
+    return not (kind == "table" and is_partition(name))
 
 
 async def set_revision(database: Database, revision: str) -> None:
@@ -69,7 +80,8 @@ async def test_the_scripts_make_what_the_tables_say(empty: Database):
     typed = empty.url.get_backend_name() == "postgresql"
 
     def differences(conn: sa.Connection) -> list[object]:
-        context = MigrationContext.configure(conn, opts={"compare_type": typed, "compare_server_default": typed})
+        opts = {"compare_type": typed, "compare_server_default": typed, "include_object": is_ours}
+        context = MigrationContext.configure(conn, opts=opts)
         return list(compare_metadata(context, tables.metadata))
 
     assert await empty.read(differences) == []
@@ -93,6 +105,7 @@ async def test_constraints_hold_in_a_migrated_database(empty: Database):
 async def test_the_schema_of_a_newer_version_is_refused_and_left_alone(empty: Database):
     await migrate(empty)
     await set_revision(empty, "9999")
+    await empty.write(lambda conn: conn.execute(tables.schema_floor.update().values(revision="9999")))
     with pytest.raises(ConfigurationError, match=r"schema 9999, which this version does not know.*restore a snapshot"):
         await migrate(empty)
     assert await current_revision(empty) == "9999"
@@ -155,14 +168,13 @@ async def test_an_embedded_database_with_data_is_copied_before_it_is_changed(
 
 
 async def test_a_migration_that_fails_changes_nothing(empty: Database, newer_scripts: Path):
-    failing = OLDER.format(
-        next="9000", head=migrations.revisions()[-2], then="\n    raise RuntimeError('in the middle')"
-    )
+    head = migrations.revisions()[-2]
+    failing = OLDER.format(next="9000", head=head, then="\n    raise RuntimeError('in the middle')")
     (newer_scripts / "versions" / "9000_next.py").write_text(failing)
     await with_data(empty)
     with pytest.raises(RuntimeError, match="in the middle"):
         await migrate(empty)
-    assert (await current_revision(empty), await names(empty)) == ("0001", ["before"])
+    assert (await current_revision(empty), await names(empty)) == (head, ["before"])
 
 
 async def test_an_empty_embedded_database_is_not_copied(tmp_path: Path):
@@ -170,3 +182,122 @@ async def test_an_empty_embedded_database_is_not_copied(tmp_path: Path):
     await migrate(database)
     assert snapshots(tmp_path) == []
     await database.close()
+
+
+@pytest.fixture
+async def shared(postgres: PostgresServer) -> AsyncIterator[Database]:
+    """An empty database of PostgreSQL."""
+    url = await asyncio.to_thread(postgres.create_database)
+    database = open_database(url)
+    yield database
+    await database.close()
+    await asyncio.to_thread(postgres.drop_database, url)
+
+
+async def test_a_full_usage_log_is_divided_under_load_without_losing_a_row(shared: Database):
+    """Writers and readers of the old version go on while it is migrated; what they wrote is there, once."""
+    await shared.write(lambda conn: command.upgrade(alembic_config(conn), "0001"))
+    await shared.write(lambda conn: conn.exec_driver_sql(FILL))
+    written, done = 0, asyncio.Event()
+
+    async def use() -> None:
+        nonlocal written
+        while not done.is_set():
+            rows = [usage_row(at_ms=await shared.read(now_ms)) for _ in range(5)]
+            fresh = await shared.write(partial(usage_log.add, rows=rows))
+            written += fresh
+            await shared.read(lambda conn: usage_log.count_requests(conn, **ALL))
+
+    users = [asyncio.create_task(use()) for _ in range(4)]
+    await migrate(shared)
+    await shared.write(usage_partitions.make_ahead)
+    done.set()
+    await asyncio.gather(*users)
+    assert written > 0
+    look = "SELECT count(*), count(DISTINCT id), sum(cost_micro_usd) FROM usage_log"
+    assert await shared.read(lambda conn: tuple(conn.exec_driver_sql(look).one())) == (
+        20_000 + written, 20_000 + written, 20_000 + 65_000 * written
+    )  # fmt: skip
+    assert await shared.read(usage_partitions.faults) == []
+    await shared.write(lambda conn: command.downgrade(alembic_config(conn), "0001"))
+    assert (await shared.read(lambda conn: tuple(conn.exec_driver_sql(look).one())))[0] == 20_000 + written
+
+
+ALL: dict[str, Any] = {"mode": "live", "scope_column": "user_id", "scope_id": "user_1", "since_ms": 0}
+FILL = """
+    INSERT INTO usage_log (at_ms, id, mode, key_id, user_id, outcome, status, images, saved_micro_usd, latency_us,
+                           cost_micro_usd)
+    SELECT 1700000000000 + i * 1000, 'req_' || i, 'live', 'key_1', 'user_1', 'hit', 200, 1, 0, 0, 1
+    FROM generate_series(1, 20000) AS i
+"""
+
+
+async def test_the_old_log_is_attached_without_being_read(shared: Database):
+    """By the bound that was checked before; a read would be a lock for as long as it takes."""
+    await shared.write(lambda conn: command.upgrade(alembic_config(conn), "0003"))
+    await shared.write(lambda conn: conn.exec_driver_sql(FILL))
+
+    def attach(conn: sa.Connection) -> int:
+        command.upgrade(alembic_config(conn), "0004")
+        looked = "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'usage_log_before'"
+        return int(conn.exec_driver_sql(looked).scalar_one())
+
+    assert await shared.write(attach) == 0
+
+
+async def test_a_step_that_does_not_get_its_lock_gives_way_and_tries_again(shared: Database):
+    """A long report reads the log: those that come after the migration must not wait as long as it does."""
+    await shared.write(lambda conn: command.upgrade(alembic_config(conn), "0001"))
+    reading, go = asyncio.Event(), asyncio.Event()
+
+    def report(conn: sa.Connection) -> None:
+        conn.execute(sa.select(sa.func.count()).select_from(tables.usage_log))
+        reading.set()
+        sa.util.await_only(go.wait())
+
+    reads = asyncio.create_task(shared.read(report))
+    await reading.wait()
+    migrates = asyncio.create_task(migrate(shared))
+    waits = "SELECT count(*) {} 0 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    for state in (">", "="):
+        look = partial(sa.Connection.exec_driver_sql, statement=waits.format(state))
+        await until(lambda look=look: shared.read(lambda conn: look(conn).scalar_one()))  # type: ignore[misc]
+    go.set()
+    await reads
+    await migrates
+    assert await require_known_schema(shared)
+
+
+async def test_processes_that_migrate_at_once_take_turns(shared: Database):
+    others = [open_database(shared.url) for _ in range(3)]
+    await asyncio.gather(*(migrate(each) for each in (shared, *others)))
+    assert await require_known_schema(shared)
+    for each in others:
+        await each.close()
+
+
+async def test_a_newer_schema_that_says_so_is_used_on_by_replicas_and_refused_by_an_embedded_gateway(empty: Database):
+    await migrate(empty)
+    await set_revision(empty, "9999")
+    if empty.url.get_backend_name() == "sqlite":
+        with pytest.raises(ConfigurationError, match="a newer darkroom wrote it"):
+            await require_known_schema(empty)
+    else:
+        assert await require_known_schema(empty)
+        await migrate(empty)
+        assert await current_revision(empty) == "9999"
+
+
+COMPATIBLE = """
+oldest_code = "{floor}"
+"""
+
+
+@pytest.mark.parametrize("floor", ["0004", None])
+async def test_a_script_says_which_older_version_may_go_on(empty: Database, newer_scripts: Path, floor: str | None):
+    script = newer_scripts / "versions" / "9000_next.py"
+    if floor is not None:
+        script.write_text(script.read_text() + COMPATIBLE.format(floor=floor))
+    await migrate(empty)
+    found = sa.select(tables.schema_floor.c.revision)
+    assert await empty.read(lambda conn: conn.execute(found).scalars().all()) == [floor or "9000"]
