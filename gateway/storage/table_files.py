@@ -81,7 +81,7 @@ class _Tally:
 
 
 def kept_tables() -> dict[str, list[Column]]:
-    """The tables of this version, and the columns of each; not what belongs to the schema itself or to what runs now."""
+    """The tables of this version, and the columns of each; not the schema's own, and not who runs now."""
     return {
         str(table.name): [Column(str(column.name), _kind(column.type)) for column in table.columns]
         for table in metadata.sorted_tables

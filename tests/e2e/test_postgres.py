@@ -84,6 +84,7 @@ async def test_with_answers_of_postgresql_lost_after_the_effect_nothing_is_bough
                     await until(partial(refused, callers))
                     line.mend()
             await until(partial(nothing_is_open, ledger))
+            await gateway.usage()  # what the journal holds is in SQL then
             charged = Counter(row["client_request_id"] for row in fake.bill)
             rows = {row["id"]: row for row in await ledger.rows(tables.generations)}
             assert set(charged.values()) == {1}

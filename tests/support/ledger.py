@@ -194,7 +194,9 @@ class Books:
         return made
 
     async def rows(self, table: sa.Table) -> list[dict[str, Any]]:
-        found = await self.database.read(lambda conn: conn.execute(sa.select(table)).mappings().all())
+        """In the order of their keys."""
+        query = sa.select(table).order_by(*table.primary_key)
+        found = await self.database.read(lambda conn: conn.execute(query).mappings().all())
         return [dict(row) for row in found]
 
     async def row(self, generation_id: str) -> dict[str, Any]:
