@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from gateway.api.schemas_apply import ApplyBody
 from gateway.domain.outcome import RULES
 from gateway.providers.sandbox import MAGIC_SEEDS
 
@@ -61,3 +63,13 @@ def test_every_test_that_a_promise_names_is_there():
 def test_the_table_of_outcomes_is_what_the_rules_say():
     rows = re.findall(r"^\| (\w+) \| (yes|no|unknown) \| (\w+) \| (\w+) \|$", RELIABILITY, flags=re.MULTILINE)
     assert rows == [(seen.value, rule.charged, rule.remedy, rule.key) for seen, rule in RULES.items()]
+
+
+def test_the_file_of_accounts_in_the_docs_is_one_that_can_be_applied():
+    text = (ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    key = example["users"][0]["keys"][0]
+    key["expires_at"] = key["expires_at"].isoformat()
+    key["hash"] = "0" * 64
+    body = ApplyBody.model_validate({"source": "accounts.yaml", **example})
+    body.declaration().check()
