@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
@@ -35,7 +37,20 @@ _ONE = sa.update(counters).where(*(_c[name] == sa.bindparam(f"the_{name}") for n
 _AMOUNT = sa.bindparam("amount", type_=sa.BigInteger)
 _MORE = _ONE.values(reserved=_c.reserved + _AMOUNT)
 _ADD = Prepared(_MORE)
-_ADD_GUARDED = Prepared(_MORE.where(_c.spent + _c.reserved + _AMOUNT <= sa.bindparam("limit", type_=sa.BigInteger)))
+_GUARDED = _MORE.where(_c.spent + _c.reserved + _AMOUNT <= sa.bindparam("limit", type_=sa.BigInteger))
+_ADD_GUARDED = Prepared(_GUARDED)
+
+
+def _and_hold(taken: sa.Update) -> Prepared:
+    """The same, and the row of what is held, in PostgreSQL's one statement: it is written if the counter took it."""
+    counter = taken.returning(*(_c[name] for name in _PLACE[1:])).cte("counter")
+    generation = sa.bindparam("generation_id", type_=holds.c.generation_id.type)
+    row = sa.select(generation, *(counter.c[name] for name in _PLACE[1:]), _AMOUNT)
+    return Prepared(holds.insert().from_select(["generation_id", *_PLACE[1:], "amount"], row))
+
+
+_ADD_AND_HOLD = _and_hold(_MORE)
+_ADD_AND_HOLD_GUARDED = _and_hold(_GUARDED)
 _POST = Prepared(
     _ONE.values(reserved=_c.reserved - _AMOUNT, spent=_c.spent + sa.bindparam("actual", type_=sa.BigInteger))
 )
@@ -82,20 +97,20 @@ def hold(
     are there without a limit are kept too, so that they are right when a limit comes back.
     """
     wanted = {_spot(limit): limit for limit in limits if asked.get(limit.metric)}
-    there = _existing(conn, scopes, mode=mode, now_ms=now_ms)
-    if _lock_scopes(conn, scopes, mode=mode, alone=not wanted.keys() <= there):
-        there = _existing(conn, scopes, mode=mode, now_ms=now_ms)
+    there = _locked(conn, wanted.keys(), scopes, mode=mode, now_ms=now_ms)
     _make(conn, generation_id, [wanted[spot] for spot in wanted if spot not in there], mode=mode, now_ms=now_ms)
     taken = []
     for spot in sorted(there | wanted.keys(), key=_order):
         limit, amount = wanted.get(spot), asked[Metric(spot[2])]
         start_ms, reset_ms = window_bounds(Window(spot[3]), now_ms)
         where = _place(mode, spot, start_ms)
-        if not _take(conn, where, amount, None if limit is None else limit.amount) and limit is not None:
+        held = _hold_row(generation_id, where, amount)
+        if not _take(conn, where, held, None if limit is None else limit.amount) and limit is not None:
             standing = _read(conn, limit, where, reset_ms)
             raise refusal(limit, asked=amount, left=standing.left, reset_ms=reset_ms, now_ms=now_ms)
-        taken.append(_hold_row(generation_id, where, amount))
-    _HOLD.run_each(conn, taken)
+        taken.append(held)
+    if conn.dialect.name == "sqlite":  # elsewhere each was held as it was taken
+        _HOLD.run_each(conn, taken)
 
 
 def settle(conn: sa.Connection, generation_id: str, actual: Mapping[Metric, int], *, mode: str) -> None:
@@ -206,6 +221,37 @@ def _counters_of(scopes: int) -> Prepared:
     return Prepared(sa.union_all(*each))
 
 
+def _locked(
+    conn: sa.Connection,
+    wanted: AbstractSet[_Spot],
+    scopes: Sequence[tuple[ScopeKind, str]],
+    *,
+    mode: str,
+    now_ms: int,
+) -> set[_Spot]:
+    """The counters that are there, as they stay until the transaction ends: the scopes are locked, alone if one of
+    `wanted` has to be made.
+
+    Counters never go, so one that was seen is there: then the scopes are locked at once, and looked at once.
+    """
+    seen = _SEEN.setdefault(conn.engine, set())
+    places = {(mode, spot, window_bounds(Window(spot[3]), now_ms)[0]) for spot in wanted}
+    there = None if places <= seen else _existing(conn, scopes, mode=mode, now_ms=now_ms)
+    alone = there is not None and not wanted <= there
+    if _lock_scopes(conn, scopes, mode=mode, alone=alone) or there is None:
+        there = _existing(conn, scopes, mode=mode, now_ms=now_ms)
+    if not alone:
+        if len(seen) > _MOST_SEEN:
+            seen.clear()
+        seen |= places
+    return there
+
+
+_SEEN: WeakKeyDictionary[sa.Engine, set[tuple[str, _Spot, int]]] = WeakKeyDictionary()
+"""Of each database, counters that other transactions had made: mode, spot, start of the window."""
+_MOST_SEEN = 100_000
+
+
 def _lock_scopes(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *, mode: str, alone: bool) -> bool:
     """Whoever makes a counter is `alone` with its scopes: no purchase that saw none may commit unseen.
 
@@ -222,11 +268,18 @@ def _lock_scopes(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], *
     return True
 
 
-def _take(conn: sa.Connection, where: Mapping[str, Any], amount: int, limit: int | None) -> bool:
-    """The guard and the reservation are one statement: there is no moment between them. `limit` None: no guard."""
-    if limit is None:
-        return _ADD.run(conn, _named(where) | {"amount": amount}) == 1
-    return _ADD_GUARDED.run(conn, _named(where) | {"amount": amount, "limit": limit}) == 1
+def _take(conn: sa.Connection, where: Mapping[str, Any], held: Mapping[str, Any], limit: int | None) -> bool:
+    """The guard and the reservation are one statement: there is no moment between them. `limit` None: no guard.
+
+    On PostgreSQL the same statement writes down what is `held`: a round trip for both.
+    """
+    asked = _named(where) | {"amount": held["amount"]}
+    if limit is not None:
+        asked["limit"] = limit
+    if conn.dialect.name == "sqlite":
+        return (_ADD if limit is None else _ADD_GUARDED).run(conn, asked) == 1
+    asked["generation_id"] = held["generation_id"]
+    return (_ADD_AND_HOLD if limit is None else _ADD_AND_HOLD_GUARDED).run(conn, asked) == 1
 
 
 def _read(conn: sa.Connection, limit: Limit, where: Mapping[str, Any], reset_ms: int | None) -> Standing:

@@ -34,10 +34,11 @@ from gateway.storage.prepared import driver_of, run_alone
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-_NOW_MS = {
-    "sqlite": "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
-    "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+NOW_MS = {
+    "sqlite": "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
+    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
 }
+"""The database's time in milliseconds since the epoch, in its own words."""
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
@@ -342,9 +343,9 @@ def _sqlstate(exc: sa.exc.DBAPIError) -> str:
 def now_ms(conn: sa.Connection) -> int:
     """The database's time in milliseconds since the epoch: windows and leases never depend on a replica's clock."""
     if conn.dialect.name == "sqlite":
-        found: int = run_alone(conn, _NOW_MS["sqlite"]).fetchone()[0]
+        found: int = run_alone(conn, f"SELECT {NOW_MS['sqlite']}").fetchone()[0]
     else:
-        found = conn.exec_driver_sql(_NOW_MS["postgresql"]).scalar_one()
+        found = conn.exec_driver_sql(f"SELECT {NOW_MS['postgresql']}").scalar_one()
     return found
 
 

@@ -149,17 +149,12 @@ def reserve(
     Raises AlreadyClaimed, AlreadyYours, AlreadyLost, AlreadyUnderWay, AlreadyStored (when `accepts(entry, now_ms)`
     takes the entry) or LimitExceeded; each rolls everything back.
     """
-    now = now_ms(conn)
     if intent.claim is not None:
+        now = now_ms(conn)
         idempotency.make(conn, intent.claim, intent.id, now_ms=now)
     else:
-        repeats.look(
-            conn,
-            intent.repeat_key,
-            flight=intent.flight if intent.retried else None,
-            now_ms=now,
-            retried=intent.retried,
-        )
+        flight = intent.flight if intent.retried else None
+        now = repeats.look(conn, intent.repeat_key, flight=flight, retried=intent.retried)
     while not _insert_intent(conn, intent, lease_owner=lease_owner, now=now):
         found = sa.select(generations.c.id).where(
             generations.c.flight == intent.flight, generations.c.status.in_(UNDER_WAY)

@@ -8,25 +8,36 @@ SQL gone: nothing can be taken over, and nothing be bought.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
-from gateway.storage.database import insert, now_ms
+from gateway.storage.database import NOW_MS, insert, now_ms
 from gateway.storage.prepared import Prepared
 from gateway.storage.tables import UNDER_WAY, generations, shares
 
 REMEMBERED_MS = 15 * 60 * 1000
 _WORTH_TAKING = (*UNDER_WAY, "succeeded")
 
-_ABANDONED = Prepared(
-    sa.select(generations.c.id)
-    .where(
-        generations.c.repeat_key == sa.bindparam("repeat_key"),
-        generations.c.abandoned_ms > sa.bindparam("since"),
-        generations.c.status.in_(_WORTH_TAKING),
+
+def _abandoned(dialect: str) -> sa.Select[Any]:
+    """The database's time, and the oldest abandoned generation of a repeat key, if there is one."""
+    now = sa.literal_column(NOW_MS[dialect], sa.BigInteger)
+    g = generations.c
+    found = (
+        sa.select(g.id)
+        .where(
+            g.repeat_key == sa.bindparam("repeat_key"),
+            g.abandoned_ms > now - REMEMBERED_MS,
+            g.status.in_(_WORTH_TAKING),
+        )
+        .order_by(g.abandoned_ms)
+        .limit(1)
     )
-    .order_by(generations.c.abandoned_ms)
-    .limit(1)
-)
+    return sa.select(now.label("now_ms"), found.scalar_subquery().label("id"))
+
+
+_ABANDONED = Prepared(_abandoned)
 
 
 class AlreadyYours(Exception):
@@ -41,19 +52,24 @@ class AlreadyLost(AlreadyYours):
     """The caller retries a purchase whose outcome is unknown: it is told so again."""
 
 
-def look(conn: sa.Connection, repeat_key: str, *, flight: str | None, retried: bool, now_ms: int) -> None:
-    """Raises AlreadyYours for an abandoned generation; for a retry AlreadyLost too, of its own or of its `flight`."""
+def look(conn: sa.Connection, repeat_key: str, *, flight: str | None, retried: bool) -> int:
+    """The database's time in milliseconds, if nothing is to be taken over: one round trip for both.
+
+    Raises AlreadyYours for an abandoned generation; for a retry AlreadyLost too, of its own or of its `flight`.
+    """
     g = generations.c
-    since = now_ms - REMEMBERED_MS
-    abandoned = _ABANDONED.row(conn, {"repeat_key": repeat_key, "since": since})
-    if abandoned is not None:
-        raise AlreadyYours(abandoned["id"])
+    [found] = _ABANDONED.rows(conn, {"repeat_key": repeat_key})
+    if found["id"] is not None:
+        raise AlreadyYours(found["id"])
+    now = int(found["now_ms"])
     if retried:
+        since = now - REMEMBERED_MS
         ours = g.repeat_key == repeat_key if flight is None else sa.or_(g.repeat_key == repeat_key, g.flight == flight)
         lost = sa.select(g.id).where(g.status == "unknown", g.finished_ms > since, ours)
-        found = conn.execute(lost.order_by(g.finished_ms.desc()).limit(1)).scalar_one_or_none()
-        if found is not None:
-            raise AlreadyLost(found)
+        unknown = conn.execute(lost.order_by(g.finished_ms.desc()).limit(1)).scalar_one_or_none()
+        if unknown is not None:
+            raise AlreadyLost(unknown)
+    return now
 
 
 def take(conn: sa.Connection, generation_id: str) -> bool:
