@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import structlog
 from redis.exceptions import ResponseError
 
 from gateway.domain.caller import Caller
@@ -29,6 +30,7 @@ _HERE = Path(__file__).parent
 _ADMIT = Script((_HERE / "admission.lua").read_text(encoding="ascii"))
 _COUNT = Script((_HERE / "admission_count.lua").read_text(encoding="ascii"))
 _US = 1_000_000
+_log = structlog.get_logger(__name__)
 
 
 class _NotLoaded(Exception):
@@ -55,7 +57,10 @@ class _Question:
 
     def share_out(self, reply: Any) -> None:
         for heard, part in zip(self.heard, _share_out(reply, len(self.heard)), strict=True):
-            heard(part)
+            try:
+                heard(part)
+            except Exception:  # noqa: BLE001  (what one call makes of it, the others must not wait for in vain)
+                _log.exception("verdict_broke")
 
 
 class RedisRateLimits:
@@ -184,7 +189,8 @@ def _command(caller: Caller, call_id: str, calls: int) -> tuple[Any, ...]:
     told: list[Any] = []
     for limit, _ in caller.request_limits:
         told += (limit.period_s * _US if limit.is_rate else limit.window.value, limit.amount)
-    return (len(keys) + 1, f"{_tag(caller)}said:{call_id}", *keys, calls, *told)
+    # asked again with other calls beside it, it is another question: the answer must have a part for each
+    return (len(keys) + 1, f"{_tag(caller)}said:{call_id}:{calls}", *keys, calls, *told)
 
 
 def _tag(caller: Caller) -> str:

@@ -14,7 +14,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.ids import new_id
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window
 from gateway.errors import BudgetExhausted, LimitExceeded, QuotaExceeded, RateLimitExceeded
-from gateway.storage.rate_limits import MemoryRateLimits, RateLimits, RateState
+from gateway.storage.rate_limits import MemoryRateLimits, RateLimits, RateState, Verdict
 from gateway.storage.rate_limits_redis import RedisRateLimits
 from gateway.storage.redis_pipe import RedisPipe
 from tests.support.ledger import limit
@@ -291,6 +291,32 @@ async def test_a_question_asked_again_takes_nothing(redis: Door):
     redis.rates.give_back(who, call_id="req_1")
     redis.rates.give_back(who, call_id="req_1")
     assert await redis.look(who) == [10, 10]
+
+
+async def test_a_question_asked_again_with_other_calls_beside_it_has_an_answer_for_each(redis: Door):
+    who = caller(requests(20, Window.HOUR), requests(20, Window.DAY))
+    await redis.take(who)
+
+    async def together(calls: int) -> list[list[int]]:
+        found = await asyncio.gather(*(redis.states(who, "req_1" if not n else None) for n in range(calls)))
+        return [[state.left for state in states] for states in found]
+
+    assert await asyncio.wait_for(together(3), 5) == [[18, 18], [17, 17], [16, 16]]
+    assert await asyncio.wait_for(together(5), 5) == [[left, left] for left in (15, 14, 13, 12, 11)]
+
+
+async def test_calls_that_ask_together_hear_their_verdicts_though_one_of_them_breaks(redis: Door):
+    who = caller(requests(10, Window.HOUR))
+    heard: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
+
+    def break_down(_verdict: Verdict | None) -> None:
+        raise ValueError("the call is broken")
+
+    for number, hear in enumerate((break_down, heard.set_result)):
+        redis.rates.ask(who, call_id=f"req_{number}", now_ns=redis.now_ns, now_ms=redis.now_ms, heard=hear)
+    verdict = await asyncio.wait_for(heard, 5)
+    assert verdict is not None
+    assert verdict.states[0].left == 8
 
 
 async def test_the_windows_are_those_of_the_server_whatever_the_clock_here_says(redis: Door):
