@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +89,13 @@ class RedisRateLimits:
         self._join(caller, call_id, answered)
 
     async def take(self, caller: Caller, *, call_id: str, now_ns: int, now_ms: int) -> Verdict:
-        while (verdict := self.try_take(caller, now_ns=now_ns, now_ms=now_ms)) is None:
-            try:
-                return _verdict(caller, await self._part(caller, call_id), now_ms)
-            except _NotLoaded as exc:
-                await self._load(caller, exc.missing)
-            except (RedisGone, ResponseError):
-                return await self._take_alone(caller, now_ns, now_ms)
-        return verdict
+        verdict = self.try_take(caller, now_ns=now_ns, now_ms=now_ms)
+        if verdict is not None:
+            return verdict
+        try:
+            return _verdict(caller, await self._loaded_part(caller, call_id), now_ms)
+        except (RedisGone, ResponseError):
+            return await self._take_alone(caller, now_ns, now_ms)
 
     async def _take_alone(self, caller: Caller, now_ns: int, now_ms: int) -> Verdict:
         verdict = self._take_locally(caller, now_ns, now_ms)
@@ -114,10 +112,13 @@ class RedisRateLimits:
         if not caller.request_limits:
             return ()
         try:
-            reply = await self._pipe.call(*_command(caller, "", 0), again=True, script=_ADMIT)
+            while True:
+                reply = await self._pipe.call(*_command(caller, "", 0), again=True, script=_ADMIT)
+                if not reply[1]:
+                    return _states(caller, reply[3:])
+                await self._load(caller, _missing(reply))
         except (RedisGone, ResponseError):
             return await self._local.look(caller, now_ns=now_ns, now_ms=now_ms)
-        return _states(caller, reply[3:])
 
     def _join(self, caller: Caller, call_id: str, heard: Callable[[_Part], None]) -> None:
         """Ask together with what the same caller asks in this turn of the loop."""
@@ -152,13 +153,20 @@ class RedisRateLimits:
         self._join(caller, call_id, heard)
         return await future
 
+    async def _loaded_part(self, caller: Caller, call_id: str) -> list[int]:
+        """Raises RedisGone, ResponseError, LedgerUnavailable."""
+        while True:
+            try:
+                return await self._part(caller, call_id)
+            except _NotLoaded as exc:
+                await self._load(caller, exc.missing)
+
     async def _load(self, caller: Caller, missing: Sequence[tuple[int, int]]) -> None:
-        """Counts that Redis does not hold. Raises LedgerUnavailable."""
+        """Counts that Redis does not hold. Raises LedgerUnavailable, and RedisGone and ResponseError if it can't."""
         keys = _keys(caller)
         for place, start_s in missing:
             calls = await self._count_calls(caller, caller.request_limits[place][0], start_s * 1000)
-            with suppress(RedisGone, ResponseError):  # then they are counted here
-                await self._pipe.call(1, keys[place], start_s, calls, again=True, script=_COUNT)
+            await self._pipe.call(1, keys[place], start_s, calls, again=True, script=_COUNT)
 
     def _take_locally(self, caller: Caller, now_ns: int, now_ms: int) -> Verdict | None:
         keys = _keys(caller)
@@ -168,10 +176,21 @@ class RedisRateLimits:
     def _drop_uncounted(self) -> None:
         """A connection stands again: what was counted here is in the usage log, or on its way there."""
         self._local.forget_counts()
-        for key in self._uncounted:
-            with suppress(RedisGone):
-                self._pipe.send(("DEL", key), lambda _reply: None, again=True)
-        self._uncounted.clear()
+        keys, self._uncounted = self._uncounted, set()
+        for key in keys:
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        """Lost with this connection too, it is the next one's."""
+
+        def done(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                self._uncounted.add(key)
+
+        try:
+            self._pipe.send(("DEL", key), done, again=True)
+        except RedisGone as exc:
+            done(exc)
 
 
 def _share_out(reply: Any, calls: int) -> Sequence[_Part]:
@@ -179,9 +198,14 @@ def _share_out(reply: Any, calls: int) -> Sequence[_Part]:
     if isinstance(reply, Exception):
         return [reply] * calls
     if reply[1]:
-        return [_NotLoaded([(reply[i] - 1, reply[i + 1]) for i in range(2, len(reply), 2)])] * calls
+        return [_NotLoaded(_missing(reply))] * calls
     size = (len(reply) - 2) // calls
     return [reply[start : start + size] for start in range(2, len(reply), size)]
+
+
+def _missing(reply: Sequence[int]) -> Sequence[tuple[int, int]]:
+    """Of the counts that Redis does not hold: the place of each limit, and the start of its window in seconds."""
+    return [(reply[i] - 1, reply[i + 1]) for i in range(2, len(reply), 2)]
 
 
 def _command(caller: Caller, call_id: str, calls: int) -> tuple[Any, ...]:
