@@ -68,7 +68,11 @@ class Workers:
     async def _keep(self, worker: int, listener: socket.socket) -> None:
         was_ready = False
         while not self._leaving.is_set():
-            is_ready, code = await self._live(worker, listener)
+            try:
+                is_ready, code = await self._live(worker, listener)
+            except OSError as exc:  # no memory for another process: one may have died for want of it
+                is_ready, code = False, None
+                _log.error("worker_not_started", worker=worker, reason=str(exc))
             if self._leaving.is_set():
                 return
             was_ready = was_ready or is_ready
@@ -80,13 +84,15 @@ class Workers:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), _PAUSE_S)
 
-    async def _live(self, worker: int, listener: socket.socket) -> tuple[bool, int]:
+    async def _live(self, worker: int, listener: socket.socket) -> tuple[bool, int | None]:
         """One life of a worker: whether it ever was ready, and its exit code."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
                 process = await self._start(worker, listener, theirs)
             self._processes[worker] = process
+            if self._leaving.is_set():  # it was being started when the signal came, which has passed it by
+                process.terminate()
             ours.setblocking(False)
             is_ready = bool(await asyncio.get_running_loop().sock_recv(ours, 1))
             if is_ready:

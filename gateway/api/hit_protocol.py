@@ -79,6 +79,7 @@ class HitProtocol(OneWriteProtocol):
         assert self.hits is not None
         behind, self._behind = self._behind, None
         if self.transport.is_closing():
+            self.hits.answer(call, self.server_state.default_headers)  # it was admitted: it has its row, though unheard
             return
         self.request_is_over()
         if not (self._may_answer() and self._answer(self.hits, call)):
@@ -88,6 +89,13 @@ class HitProtocol(OneWriteProtocol):
         if behind:
             self.flow.resume_reading()
             self.data_received(behind)
+
+    def check_time(self, now: float) -> None:
+        """Time in which a hit waits for its admission is not the client's."""
+        if self._behind is None:
+            super().check_time(now)
+        else:
+            self._since = now
 
     def shutdown(self) -> None:
         """A hit that waits for its admission is answered yet, and ends its connection."""

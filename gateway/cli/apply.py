@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,25 +77,40 @@ def _typed() -> ApiKey:
     return key
 
 
+class _Loader(yaml.SafeLoader):
+    """A name that stands there twice is refused: of two lists of limits one would pass for none."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for name, _ in node.value:
+            if name.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{name.value} stands there twice", name.start_mark)
+            seen.add(name.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        data = _plain(yaml.load(file.read_text(encoding="utf-8"), _Loader))  # noqa: S506  (a safe one)
+    except (OSError, ValueError, yaml.YAMLError) as exc:  # ValueError: no UTF-8, a date that is none
         fail(f"{file} can't be read: {exc}")
+    except RecursionError:
+        fail(f"{file} can't be read: an alias holds itself")
     if not isinstance(data, dict) or not set(data) <= {"teams", "users"}:
         fail(f"{file}: a file of accounts has two lists, teams and users, and nothing else; see docs/accounts.md.")
-    plain: dict[str, Any] = _plain(data)
-    return {name: listed or [] for name, listed in plain.items()}
+    return {name: listed or [] for name, listed in data.items()}
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: YAML reads times as times."""
+    """As JSON has it: YAML reads times as times. Raises ValueError for what JSON has not."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     if isinstance(value, dt.datetime | dt.date):
         return value.isoformat()
+    if isinstance(value, bytes | set) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{value!r} is no value of JSON")
     return value
 
 

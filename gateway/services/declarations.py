@@ -128,7 +128,7 @@ class _Application:
         return user_id
 
     def _key(self, wanted: DeclaredKey, user: str, user_id: str) -> None:
-        name = f"{user}/{wanted.name}"
+        name = f"{user.replace('%', '%25').replace('/', '%2F')}/{wanted.name}"  # of one key of one user alone
         values: dict[str, Any] = {
             "name": wanted.name,
             "models": known_models(self._models, wanted.models),
@@ -146,8 +146,17 @@ class _Application:
                 id=key_id, user_id=user_id, mode=wanted.mode, prefix=wanted.prefix, created_ms=self._now,
                 disabled_ms=None, rotated_to=None, **values,
             )  # fmt: skip
-            KEYS.insert(self._conn, key, hash=wanted.hash)
+            self._insert_key(key, name, wanted.hash)
         self._settle(KEYS, name, key_id, values, wanted.limits, is_new=found is None)
+
+    def _insert_key(self, key: Key, name: str, hashed: str) -> None:
+        try:
+            KEYS.insert(self._conn, key, hash=hashed)
+        except sa.exc.IntegrityError:  # its text quotes the row, which no log may
+            raise Conflict(
+                f"The key {name} ({key.prefix}) was deleted once, and does not come back: "
+                "`darkroom key hash` makes another."
+            ) from None
 
     def _replace(self, key_id: str, name: str, wanted: DeclaredKey) -> None:
         """Another key by the old name: the old one ends. The same key, hashed with another pepper: only its hash."""
@@ -178,11 +187,20 @@ class _Application:
         found = elsewhere()
         if found is not None:
             other = declared.source_of(self._conn, found)
+            if other == self._source:
+                self._rename((kind, name), found)
+                return found
             if other is not None:
                 raise Conflict(f"The {kind} {name} is declared in {other} already.")
             declared.declare(self._conn, self._source, (kind, name), found)
             self._note("adopt", kind, name, found, [])
         return found
+
+    def _rename(self, place: declared.Place, object_id: str) -> None:
+        """The file calls by another name what it declared before."""
+        self._left = {each: left for each, left in self._left.items() if left != object_id}
+        declared.release(self._conn, object_id)
+        declared.declare(self._conn, self._source, place, object_id)
 
     def _settle(
         self,

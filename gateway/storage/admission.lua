@@ -8,7 +8,7 @@
 -- Answers integers: the server's time in microseconds, how many counts are not loaded; if any, for each of those its
 -- place among the limits and the start of its window in seconds; else for each call the place of the limit that
 -- refused it (0: taken), and after it for each limit what is left and in how many microseconds it is whole again
--- (-1: never).
+-- (-1: never). Of what is given back, counts that are not loaded have nothing left (-1).
 
 local calls = tonumber(ARGV[1])
 if calls ~= 0 then
@@ -60,7 +60,7 @@ for place = 1, #KEYS - 1 do
 end
 
 local answer = {now, #missing / 2}
-if #missing > 0 and calls > 0 then
+if #missing > 0 and calls >= 0 then
   for _, part in ipairs(missing) do answer[#answer + 1] = part end
   return answer
 end

@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
@@ -46,16 +46,24 @@ def adopt(place: Path, other: Path, *, wait_s: float | None) -> None:
     `wait_s`: how long it may take to end; then ConfigurationError is raised. None: its lock is held for us.
     """
     with nullcontext() if wait_s is None else locked(other, wait_s=wait_s):
-        _move_all(sorted((other / "journal").glob("*.jsonl")), place / "journal", numbered=True)
-        _move_all(sorted((other / "spool").glob("*")), place / "spool", numbered=False)
+        _move_journal(other / "journal", place / "journal")
+        _move_spool(other / "spool", place / "spool")
 
 
-def _move_all(files: Iterable[Path], folder: Path, *, numbered: bool) -> None:
+def _move_journal(left: Path, folder: Path) -> None:
+    """Behind the files that are there."""
     folder.mkdir(parents=True, exist_ok=True)
-    number = max((int(path.stem) for path in folder.glob("[0-9]*.*")), default=0) if numbered else 0
-    for file in files:
-        number += 1
-        file.rename(folder / (f"{number:08}.jsonl" if numbered else file.name))
+    last = max((int(path.stem) for path in folder.glob("[0-9]*.*")), default=0)
+    for number, file in enumerate(sorted(left.glob("*.jsonl")), last + 1):
+        file.rename(folder / f"{number:08}.jsonl")
+
+
+def _move_spool(left: Path, folder: Path) -> None:
+    """File by file: both may have folders of the same name. Of the same file name the bytes are the same."""
+    for file in sorted(path for path in left.rglob("*") if path.is_file()):
+        kept = folder / file.relative_to(left)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(kept)
 
 
 @contextmanager

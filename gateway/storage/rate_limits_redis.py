@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import structlog
 from redis.exceptions import ResponseError
 
 from gateway.domain.caller import Caller
@@ -29,6 +29,7 @@ _HERE = Path(__file__).parent
 _ADMIT = Script((_HERE / "admission.lua").read_text(encoding="ascii"))
 _COUNT = Script((_HERE / "admission_count.lua").read_text(encoding="ascii"))
 _US = 1_000_000
+_log = structlog.get_logger(__name__)
 
 
 class _NotLoaded(Exception):
@@ -55,7 +56,10 @@ class _Question:
 
     def share_out(self, reply: Any) -> None:
         for heard, part in zip(self.heard, _share_out(reply, len(self.heard)), strict=True):
-            heard(part)
+            try:
+                heard(part)
+            except Exception:  # noqa: BLE001  (what one call makes of it, the others must not wait for in vain)
+                _log.exception("verdict_broke")
 
 
 class RedisRateLimits:
@@ -85,14 +89,13 @@ class RedisRateLimits:
         self._join(caller, call_id, answered)
 
     async def take(self, caller: Caller, *, call_id: str, now_ns: int, now_ms: int) -> Verdict:
-        while (verdict := self.try_take(caller, now_ns=now_ns, now_ms=now_ms)) is None:
-            try:
-                return _verdict(caller, await self._part(caller, call_id), now_ms)
-            except _NotLoaded as exc:
-                await self._load(caller, exc.missing)
-            except (RedisGone, ResponseError):
-                return await self._take_alone(caller, now_ns, now_ms)
-        return verdict
+        verdict = self.try_take(caller, now_ns=now_ns, now_ms=now_ms)
+        if verdict is not None:
+            return verdict
+        try:
+            return _verdict(caller, await self._loaded_part(caller, call_id), now_ms)
+        except (RedisGone, ResponseError):
+            return await self._take_alone(caller, now_ns, now_ms)
 
     async def _take_alone(self, caller: Caller, now_ns: int, now_ms: int) -> Verdict:
         verdict = self._take_locally(caller, now_ns, now_ms)
@@ -109,10 +112,13 @@ class RedisRateLimits:
         if not caller.request_limits:
             return ()
         try:
-            reply = await self._pipe.call(*_command(caller, "", 0), again=True, script=_ADMIT)
+            while True:
+                reply = await self._pipe.call(*_command(caller, "", 0), again=True, script=_ADMIT)
+                if not reply[1]:
+                    return _states(caller, reply[3:])
+                await self._load(caller, _missing(reply))
         except (RedisGone, ResponseError):
             return await self._local.look(caller, now_ns=now_ns, now_ms=now_ms)
-        return _states(caller, reply[3:])
 
     def _join(self, caller: Caller, call_id: str, heard: Callable[[_Part], None]) -> None:
         """Ask together with what the same caller asks in this turn of the loop."""
@@ -147,13 +153,20 @@ class RedisRateLimits:
         self._join(caller, call_id, heard)
         return await future
 
+    async def _loaded_part(self, caller: Caller, call_id: str) -> list[int]:
+        """Raises RedisGone, ResponseError, LedgerUnavailable."""
+        while True:
+            try:
+                return await self._part(caller, call_id)
+            except _NotLoaded as exc:
+                await self._load(caller, exc.missing)
+
     async def _load(self, caller: Caller, missing: Sequence[tuple[int, int]]) -> None:
-        """Counts that Redis does not hold. Raises LedgerUnavailable."""
+        """Counts that Redis does not hold. Raises LedgerUnavailable, and RedisGone and ResponseError if it can't."""
         keys = _keys(caller)
         for place, start_s in missing:
             calls = await self._count_calls(caller, caller.request_limits[place][0], start_s * 1000)
-            with suppress(RedisGone, ResponseError):  # then they are counted here
-                await self._pipe.call(1, keys[place], start_s, calls, again=True, script=_COUNT)
+            await self._pipe.call(1, keys[place], start_s, calls, again=True, script=_COUNT)
 
     def _take_locally(self, caller: Caller, now_ns: int, now_ms: int) -> Verdict | None:
         keys = _keys(caller)
@@ -163,10 +176,21 @@ class RedisRateLimits:
     def _drop_uncounted(self) -> None:
         """A connection stands again: what was counted here is in the usage log, or on its way there."""
         self._local.forget_counts()
-        for key in self._uncounted:
-            with suppress(RedisGone):
-                self._pipe.send(("DEL", key), lambda _reply: None, again=True)
-        self._uncounted.clear()
+        keys, self._uncounted = self._uncounted, set()
+        for key in keys:
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        """Lost with this connection too, it is the next one's."""
+
+        def done(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                self._uncounted.add(key)
+
+        try:
+            self._pipe.send(("DEL", key), done, again=True)
+        except RedisGone as exc:
+            done(exc)
 
 
 def _share_out(reply: Any, calls: int) -> Sequence[_Part]:
@@ -174,9 +198,14 @@ def _share_out(reply: Any, calls: int) -> Sequence[_Part]:
     if isinstance(reply, Exception):
         return [reply] * calls
     if reply[1]:
-        return [_NotLoaded([(reply[i] - 1, reply[i + 1]) for i in range(2, len(reply), 2)])] * calls
+        return [_NotLoaded(_missing(reply))] * calls
     size = (len(reply) - 2) // calls
     return [reply[start : start + size] for start in range(2, len(reply), size)]
+
+
+def _missing(reply: Sequence[int]) -> Sequence[tuple[int, int]]:
+    """Of the counts that Redis does not hold: the place of each limit, and the start of its window in seconds."""
+    return [(reply[i] - 1, reply[i + 1]) for i in range(2, len(reply), 2)]
 
 
 def _command(caller: Caller, call_id: str, calls: int) -> tuple[Any, ...]:
@@ -184,7 +213,8 @@ def _command(caller: Caller, call_id: str, calls: int) -> tuple[Any, ...]:
     told: list[Any] = []
     for limit, _ in caller.request_limits:
         told += (limit.period_s * _US if limit.is_rate else limit.window.value, limit.amount)
-    return (len(keys) + 1, f"{_tag(caller)}said:{call_id}", *keys, calls, *told)
+    # asked again with other calls beside it, it is another question: the answer must have a part for each
+    return (len(keys) + 1, f"{_tag(caller)}said:{call_id}:{calls}", *keys, calls, *told)
 
 
 def _tag(caller: Caller) -> str:

@@ -134,6 +134,9 @@ class RedisPipe:
             except (RedisError, OSError, TimeoutError, RedisGone) as exc:
                 failures += 1
                 self._report(exc)
+            except Exception:  # noqa: BLE001  (whatever it was, those who ask are owed the next connection)
+                failures += 1
+                _log.exception("redis_pipe_broke")
             finally:
                 self._fall()
                 await connection.disconnect(nowait=True)
@@ -158,7 +161,7 @@ class RedisPipe:
         self._queue = [asked for asked in lost if asked.again and asked.deadline_s > now]
         for asked in lost:
             if not (asked.again and asked.deadline_s > now):
-                asked.done(RedisGone())
+                _tell(asked, RedisGone())
         if self._queue:
             asyncio.get_running_loop().call_later(self._timeout_s, self._expire)
 
@@ -170,7 +173,7 @@ class RedisPipe:
         late = [asked for asked in self._queue if asked.deadline_s <= now]
         self._queue = [asked for asked in self._queue if asked.deadline_s > now]
         for asked in late:
-            asked.done(RedisGone())
+            _tell(asked, RedisGone())
 
     async def _serve(self, connection: Any) -> None:
         tasks = [asyncio.create_task(work(connection)) for work in (self._write, self._read, self._watch)]
@@ -199,13 +202,15 @@ class RedisPipe:
                 reply = await connection.read_response()
             except ResponseError as exc:
                 reply = exc
+            if not self._sent:
+                raise RedisGone("a reply that nobody asked for")
             asked = self._sent.popleft()
             if isinstance(reply, NoScriptError) and not asked.spelt_out:
                 asked.spelt_out = True
                 self._queue.append(asked)
                 self._wake.set()
                 continue
-            asked.done(reply)
+            _tell(asked, reply)
             if isinstance(reply, ReadOnlyError):  # the primary has become a replica: look who is the primary now
                 raise reply
 
@@ -221,6 +226,14 @@ class RedisPipe:
         if not self._reported:
             _log.error("redis_gone", reason=f"{type(exc).__name__}: {exc}")
         self._reported = True
+
+
+def _tell(asked: _Asked, reply: Any) -> None:
+    """What one who asked makes of a reply concerns none of the others."""
+    try:
+        asked.done(reply)
+    except Exception:  # noqa: BLE001
+        _log.exception("redis_reply_broke")
 
 
 def redis_pool(url: str) -> ConnectionPool:

@@ -83,3 +83,24 @@ def test_the_hash_of_a_key_that_is_there_shows_no_key(monkeypatch: pytest.Monkey
     assert key.text not in done.output
     assert key.prefix in done.output
     assert CliRunner().invoke(app, ["key", "hash", "--existing"], input="dk_live_x\n").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("users:\n- name: ada\n  labels: {a: b}\n  labels: {}\n", "labels stands there twice"),
+        ("users: &all\n- *all\n", "an alias holds itself"),
+        ("users:\n- name: ada\n  limits: [{metric: images, window: day, amount: .inf}]\n", "inf is no value of JSON"),
+        ("users:\n- name: !!binary aGVsbG8=\n", "b'hello' is no value of JSON"),
+        ("users:\n- name: 2024-13-45\n", "can't be read"),
+    ],
+)
+async def test_what_only_yaml_could_mean_is_refused(shell: Shell, text: str, told: str) -> None:
+    write(shell, text)
+    assert told in await shell.run("apply", "-f", "accounts.yaml", status=1)
+
+
+async def test_what_several_have_in_common_may_be_said_once(shell: Shell) -> None:
+    write(shell, "users:\n- &like\n  name: ada\n  labels: {floor: '3'}\n- {<<: *like, name: bob}\n")
+    made = await shell.json("apply", "-f", "accounts.yaml")
+    assert [change["name"] for change in made["changes"]] == ["ada", "bob"]

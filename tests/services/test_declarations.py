@@ -219,6 +219,47 @@ async def test_a_key_hashed_with_a_new_pepper_stays_the_same_key(world: World):
     assert [key.id for key in (await world.accounts.list_keys()).data] == [before.id]
 
 
+async def test_a_key_that_was_deleted_does_not_come_back(world: World):
+    await world.apply()
+    await world.apply(replace(FILE, users=[replace(ADA, keys=[])]), prune=True)
+    with pytest.raises(Conflict, match=r"ada/ci \(dk_live_\w+\) was deleted once, and does not come back"):
+        await world.apply()
+    fresh = new_api_key(Mode.LIVE)
+    await world.apply(
+        replace(
+            FILE,
+            users=[replace(ADA, keys=[declared_key(prefix=fresh.prefix, hash=hash_api_key(fresh.text, PEPPER))])],
+        )
+    )
+    await world.callers.authenticate(fresh.text)
+
+
+async def test_a_key_by_another_name_stays_the_same_key(world: World):
+    await world.apply()
+    [before] = (await world.accounts.list_keys()).data
+    renamed = replace(FILE, users=[replace(ADA, keys=[declared_key("deploy")])])
+    assert await world.said(renamed) == [("update", "key", "ada/deploy", ("name",))]
+    assert await world.said(renamed, prune=True) == []
+    assert [key.id for key in (await world.accounts.list_keys()).data] == [before.id]
+
+
+async def test_a_key_of_one_user_can_not_be_had_by_another(world: World):
+    await world.apply()
+    with pytest.raises(Conflict, match="another key with the prefix"):
+        await world.apply(replace(FILE, users=[replace(ADA, keys=[]), replace(ADA, name="bob")]), prune=True)
+    assert await world.apply() == []
+
+
+async def test_names_with_slashes_name_one_key_each(world: World):
+    other = new_api_key(Mode.LIVE)
+    another = declared_key("b/c", prefix=other.prefix, hash=hash_api_key(other.text, PEPPER))
+    users = [replace(ADA, name="a/b", keys=[declared_key("c")]), replace(ADA, name="a", keys=[another])]
+    file = replace(FILE, users=users)
+    made = [name for _, kind, name, _ in await world.said(file) if kind == "key"]
+    assert len(set(made)) == 2
+    assert await world.said(file, prune=True) == []
+
+
 async def test_the_same_file_twice_at_once_makes_everything_once(world: World):
     found = await asyncio.gather(*(world.apply() for _ in range(4)), return_exceptions=True)
     assert all(isinstance(each, Conflict) or not isinstance(each, BaseException) for each in found)

@@ -14,10 +14,11 @@ from gateway.domain.caller import Caller
 from gateway.domain.ids import new_id
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window
 from gateway.errors import BudgetExhausted, LimitExceeded, QuotaExceeded, RateLimitExceeded
-from gateway.storage.rate_limits import MemoryRateLimits, RateLimits, RateState
+from gateway.storage.rate_limits import MemoryRateLimits, RateLimits, RateState, Verdict
 from gateway.storage.rate_limits_redis import RedisRateLimits
 from gateway.storage.redis_pipe import RedisPipe
 from tests.support.ledger import limit
+from tests.support.proxy import Mood, proxy_to
 from tests.support.valkey import ValkeyServer, running_valkey
 from tests.support.waiting import until
 
@@ -192,6 +193,12 @@ async def test_counts_go_on_from_what_the_usage_log_says(door: Door):
     assert door.log.asked == 2
 
 
+async def test_looking_shows_what_the_usage_log_says_of_counts_that_nobody_took_of_yet(door: Door):
+    who = caller(requests(10, Window.DAY), requests(10, Window.MINUTE))
+    door.log.calls = 7
+    assert await door.look(who) == [3, 10]
+
+
 async def test_a_load_that_comes_second_does_not_undo_what_was_counted_since(door: Door):
     who = caller(requests(10, Window.DAY))
     door.log.calls = 3
@@ -293,6 +300,32 @@ async def test_a_question_asked_again_takes_nothing(redis: Door):
     assert await redis.look(who) == [10, 10]
 
 
+async def test_a_question_asked_again_with_other_calls_beside_it_has_an_answer_for_each(redis: Door):
+    who = caller(requests(20, Window.HOUR), requests(20, Window.DAY))
+    await redis.take(who)
+
+    async def together(calls: int) -> list[list[int]]:
+        found = await asyncio.gather(*(redis.states(who, "req_1" if not n else None) for n in range(calls)))
+        return [[state.left for state in states] for states in found]
+
+    assert await asyncio.wait_for(together(3), 5) == [[18, 18], [17, 17], [16, 16]]
+    assert await asyncio.wait_for(together(5), 5) == [[left, left] for left in (15, 14, 13, 12, 11)]
+
+
+async def test_calls_that_ask_together_hear_their_verdicts_though_one_of_them_breaks(redis: Door):
+    who = caller(requests(10, Window.HOUR))
+    heard: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
+
+    def break_down(_verdict: Verdict | None) -> None:
+        raise ValueError("the call is broken")
+
+    for number, hear in enumerate((break_down, heard.set_result)):
+        redis.rates.ask(who, call_id=f"req_{number}", now_ns=redis.now_ns, now_ms=redis.now_ms, heard=hear)
+    verdict = await asyncio.wait_for(heard, 5)
+    assert verdict is not None
+    assert verdict.states[0].left == 8
+
+
 async def test_the_windows_are_those_of_the_server_whatever_the_clock_here_says(redis: Door):
     who = caller(requests(2, Window.DAY), requests(2, Window.HOUR))
     await redis.take(who)
@@ -345,3 +378,41 @@ async def test_a_server_that_comes_back_is_told_what_it_missed(log: UsageLog):
             server.thaw()
             await until_up(pipe)
             assert await door.take(who) == [5]
+
+
+@pytest.mark.parametrize("asked", ["take", "look"])
+async def test_a_server_without_memory_for_a_count_leaves_each_process_its_share(log: UsageLog, asked: str):
+    local = MemoryRateLimits(log.count)
+    local.share = 2
+    with running_valkey() as server:
+        async with RunningPipe(server) as pipe:
+            door = Door(RedisRateLimits(pipe, local, log.count), log)
+            await pipe.call("CONFIG", "SET", "maxmemory", "1")
+            log.calls = 2
+            left = await asyncio.wait_for(getattr(door, asked)(caller(requests(10, Window.DAY))), 5)
+            assert left == ([6] if asked == "take" else [8])
+
+
+async def test_what_a_server_missed_is_not_forgotten_when_it_goes_again_at_once(log: UsageLog, valkey: ValkeyServer):
+    async with proxy_to(valkey.port) as proxy:
+        pipe = RedisPipe(f"redis://127.0.0.1:{proxy.port}/0", timeout_s=0.2)
+        door = Door(RedisRateLimits(pipe, MemoryRateLimits(log.count), log.count), log)
+        moods: list[Mood] = ["pass", "swallow", "pass"]
+        pipe.when_up(lambda: setattr(proxy, "mood", moods.pop(0)))
+        running = asyncio.create_task(pipe.run())
+        await until_up(pipe)
+        who = caller(requests(10, Window.DAY))
+        await door.take(who)
+        proxy.mood = "swallow"
+        log.calls = 1
+        assert await door.take(who, times=3) == [6]
+
+        async def is_back_for_good() -> bool:
+            proxy.mood = "pass" if not pipe.up else proxy.mood
+            return not moods
+
+        await until(is_back_for_good)
+        log.calls = 4
+        assert await door.take(who) == [5]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
