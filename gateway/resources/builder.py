@@ -77,7 +77,7 @@ class Builder:
         self._models = served_models(self._settings)
         await self._open_stores()
         await self._meet_replicas()
-        self._hold_in_memory()
+        await self._hold_in_memory()
         await self._set_up_purchases()
         self._admit()
         return await self._assemble()
@@ -125,7 +125,7 @@ class Builder:
             self._background(shown.run(place))
             self._render_metrics = shown
 
-    def _hold_in_memory(self) -> None:
+    async def _hold_in_memory(self) -> None:
         """What memory holds of SQL, and follows by the `changes` table."""
         self._follower = follower = ChangeFollower(self._database, tell=self._shared.notices.tell)
         self._memory = MemoryAnswers(self._settings.cache.memory_mb * 2**20)
@@ -133,7 +133,7 @@ class Builder:
         self._callers = CallerDirectory(self._database, self._secrets, self._default_limits())
         follower.subscribe(self._callers.invalidate, forget_all=self._callers.clear)
         follower.subscribe(self._answers.on_change, forget_all=self._answers.clear)
-        follower.start()
+        await follower.start()
         self._stack.push_async_callback(follower.stop)
 
     async def _set_up_purchases(self) -> None:

@@ -62,7 +62,12 @@ class ChangeFollower:
         for listener in self._listeners:
             listener.forget(kind, object_id)
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """The first look is the one that forgets everything: it is over before anything is held.
+
+        Raises LedgerUnavailable.
+        """
+        await self.poll()
         self._task = asyncio.create_task(self._follow(), name="follow-changes")
 
     async def stop(self) -> None:

@@ -215,11 +215,19 @@ class RedisPipe:
                 raise reply
 
     async def _watch(self, connection: Any) -> None:  # noqa: ARG002
-        """A server that says nothing is as good as gone."""
+        """A server that says nothing is as good as gone. It is looked at twice: the reply may be here, and not be read
+        yet, when it is this process that was busy.
+        """
+        late: _Asked | None = None
         while True:
             await asyncio.sleep(self._timeout_s / 4)
-            if self._sent and self._sent[0].deadline_s < time.monotonic():
+            first = self._sent[0] if self._sent else None
+            if first is None or first.deadline_s >= time.monotonic():
+                late = None
+            elif first is late:
                 raise RedisGone(f"no reply within {self._timeout_s} s")
+            else:
+                late = first
 
     def _report(self, exc: Exception) -> None:
         """Once for each stretch of failures."""

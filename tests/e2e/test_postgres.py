@@ -109,6 +109,9 @@ async def refused(callers: Load) -> bool:
 
 async def nothing_is_open(ledger: Books) -> bool:
     """Leases of what was lost sight of run out at once; recovery, every 15 s, does the rest."""
-    under_way = tables.generations.c.status.in_(tables.UNDER_WAY)
-    expired = sa.update(tables.generations).where(under_way).values(lease_until_ms=0)
-    return not (await ledger.database.write(lambda conn: conn.execute(expired))).rowcount
+    g = tables.generations.c
+    under_way = sa.select(g.id).where(g.status.in_(tables.UNDER_WAY))
+    free = under_way.with_for_update(skip_locked=True)  # a transaction whose line was cut may hold its row for a while
+    expired = sa.update(tables.generations).where(g.id.in_(free.scalar_subquery())).values(lease_until_ms=0)
+    await ledger.database.write(lambda conn: conn.execute(expired))
+    return await ledger.database.read(lambda conn: conn.execute(under_way).first()) is None

@@ -267,7 +267,9 @@ async def test_a_restore_that_fails_in_the_middle_leaves_an_empty_database_that_
 
 
 async def test_a_backup_of_an_older_version_is_restored_and_migrated(target: Database, kept: Path):
-    change(kept, revision="0001")
+    tables_then = json.loads((kept / MANIFEST).read_text())["tables"]
+    del tables_then["declared"]  # came later
+    change(kept, revision="0001", tables=tables_then)
     await put_back(target, kept)
     assert await current_revision(target) == revisions()[-1]
     assert not await is_empty(target)

@@ -11,6 +11,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.services.changes import ChangeFollower
 from gateway.storage import changes, tables
 from gateway.storage.database import Database, T, Work, now_ms
+from tests.support.waiting import until
 
 
 class Memory:
@@ -104,10 +105,15 @@ async def test_after_an_hour_without_a_poll_everything_is_forgotten(
 
 async def test_the_task_outlives_failures(database: Database):
     failing = FailingDatabase(database)
-    failing.down = True
     follower = ChangeFollower(failing, interval_s=0.01)
     memory = Memory(follower)
-    follower.start()
+    await follower.start()
+    failing.down = True
+
+    async def is_failing() -> bool:
+        return follower._failing
+
+    await until(is_failing)
     await database.write(lambda conn: changes.record(conn, "team", "team_1"))
     failing.down = False
     async with asyncio.timeout(10):

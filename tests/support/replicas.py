@@ -41,6 +41,8 @@ class Engines:
             "database_url": self.database.set(port=self.postgres_port).render_as_string(),
             "redis_url": f"redis://127.0.0.1:{self.redis_port}/0",
             "redis_timeout_s": self.redis_timeout_s,
+            # a thousand calls at once for one budget take their time on a busy machine
+            "database": {"pool_wait_s": 300, "lock_timeout_s": 200, "statement_timeout_s": 300},
             "image_store": {"kind": "local", "path": str(self.folder / "images")},
             "security": SECURITY,
         }
