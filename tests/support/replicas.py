@@ -33,7 +33,7 @@ class Engines:
     database: Any
     redis_port: int
     postgres_port: int
-    redis_timeout_s: float = 0.2
+    redis_timeout_s: float = 1.0
 
     def settings(self, number: int) -> dict[str, Any]:
         return {
