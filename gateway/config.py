@@ -31,6 +31,7 @@ from gateway.config_sections import (
     ImageStoreSettings,
     ImageUrlSettings,
     LogSettings,
+    ManagementSettings,
     ModelSettings,
     PrivacySettings,
     ProviderKeySettings,
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     )
 
     server: ServerSettings = ServerSettings()
+    management: ManagementSettings = ManagementSettings()
     data_dir: Path = Path("data")
     """Embedded database, images, journal, generated secrets (mode 0600)."""
     database_url: str | None = None
@@ -123,6 +125,12 @@ class Settings(BaseSettings):
                 f"server.workers is {self.server.workers}: several processes share their limits, money and cache by "
                 f"servers, so set {' and '.join(missing)}, or leave workers at 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> Settings:
+        if self.management.port is not None and self.management.port == self.server.port:
+            raise ValueError(f"management.port is {self.server.port}, as server.port is: choose another one")
         return self
 
     @property

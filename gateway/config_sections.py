@@ -120,6 +120,24 @@ class ServerSettings(Section):
         return self.public_url or f"http://{host}:{self.port}"
 
 
+class ManagementSettings(Section):
+    host: str = "127.0.0.1"
+    """Of port: address to listen on."""
+    port: int | None = Field(None, ge=1, le=65535)
+    """Port of its own for /metrics and /admin/v1, which then answer there only. null: on server.port."""
+
+    @property
+    def base_url(self) -> str:
+        """Where this machine reaches it. Only with a port."""
+        return f"http://{reachable(self.host)}:{self.port}"
+
+
+def reachable(host: str) -> str:
+    """The host of an address at which what listens on `host` is found from the same machine."""
+    found = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (looked for, not listened on)
+    return f"[{found}]" if ":" in found else found
+
+
 class ImageStoreSettings(Section):
     kind: Literal["local", "s3"] = "local"
     """Where the bytes of pictures live. local: files on this machine. s3: a bucket of S3, or of a store like it."""

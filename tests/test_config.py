@@ -37,6 +37,7 @@ MESSAGES = {
     "image_store_unknown_key": ":4: image_store.buket: there is no such setting",
     "list_at_the_top": ": the top level must be `name: value` lines",
     "missing_file": ":3: security.secrets.0: the file /nowhere/darkroom-secret is missing",
+    "management_port_of_the_server": ": management.port is 9000, as server.port is: choose another one",
     "more_workers": ": server.workers is 4: several processes share their limits, money and cache by servers, so set "
     "database_url (PostgreSQL) and redis_url (Redis or Valkey), or leave workers at 1",
     "more_workers_without_redis": ": server.workers is 4: several processes share their limits, money and cache by "

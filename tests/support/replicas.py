@@ -34,6 +34,8 @@ class Engines:
     redis_port: int
     postgres_port: int
     redis_timeout_s: float = 0.2
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further top-level settings of every replica."""
 
     def settings(self, number: int) -> dict[str, Any]:
         return {
@@ -43,6 +45,7 @@ class Engines:
             "redis_timeout_s": self.redis_timeout_s,
             "image_store": {"kind": "local", "path": str(self.folder / "images")},
             "security": SECURITY,
+            **self.more,
         }
 
 
