@@ -184,7 +184,7 @@ class Builder:
         if self._embedded:
             await self._recovery.take_over()
         self._background(self._recovery.run())
-        self._settlement = Settlement(self._database, self._vendors)
+        self._settlement = Settlement(self._database, self._vendors, self._metrics)
         self._background(self._settlement.run())
         telling = {name: vendor for name, vendor in self._vendors.items() if vendor.provider.kind == "aimlapi"}
         self._background(BalanceWatch(telling, self._metrics).run())
