@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes config.schema.json, by which editors check and complete config.yaml.
+"""Writes config.schema.json, by which editors check and complete config.yaml, and Helm the values of its chart.
 
 The docstring of a setting is its description. They are read from the source here: pydantic would read them at every
 start, which took a twentieth of it.
@@ -19,6 +19,7 @@ from gateway import config, config_sections
 from gateway.config import Settings
 
 TARGET = Path(__file__).parents[1] / "config.schema.json"
+CHART = Path(__file__).parents[1] / "deploy" / "helm" / "darkroom" / "values.schema.json"
 
 
 def schema_text() -> str:
@@ -27,6 +28,17 @@ def schema_text() -> str:
     _describe(schema)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Darkroom"}
     return json.dumps(schema, indent=2) + "\n"
+
+
+def chart_schema_text() -> str:
+    """The schema of the chart's values as it stands, with the settings of today as `config`."""
+    settings, chart = json.loads(schema_text()), json.loads(CHART.read_text(encoding="utf-8"))
+    parts = settings.pop("$defs")
+    for name in ("$schema", "title"):
+        del settings[name]
+    chart["properties"]["config"] = settings
+    chart["$defs"] = parts
+    return json.dumps(chart, indent=2) + "\n"
 
 
 def _describe(schema: dict[str, Any]) -> None:
@@ -53,3 +65,4 @@ def _docstrings(cls: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 if __name__ == "__main__":
     TARGET.write_text(schema_text(), encoding="utf-8")
+    CHART.write_text(chart_schema_text(), encoding="utf-8")

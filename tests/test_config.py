@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from gateway.config import Settings, load_settings
 from gateway.errors import ConfigurationError
-from scripts.config_schema import TARGET, schema_text
+from scripts.config_schema import CHART, TARGET, chart_schema_text, schema_text
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "config.example.yaml"
@@ -117,6 +117,7 @@ def test_what_the_example_has_commented_out_is_valid_too(monkeypatch: pytest.Mon
 
 def test_the_schema_for_editors_is_up_to_date():
     assert TARGET.read_text(encoding="utf-8") == schema_text(), "run `make schema`"
+    assert CHART.read_text(encoding="utf-8") == chart_schema_text(), "run `make schema`"
 
 
 def test_every_bad_file_has_its_message():

@@ -16,6 +16,7 @@ LOCKS = {
     "requirements-build.txt": ("build",),
     "requirements-dev.txt": ("build", "dev"),
     "requirements-bench.txt": ("bench",),
+    "requirements-deploy.txt": ("deploy",),
     "requirements-fuzz.txt": ("fuzz",),
     "requirements-node.txt": ("node",),
 }
