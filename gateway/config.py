@@ -39,6 +39,7 @@ from gateway.config_sections import (
     RetentionSettings,
     SecuritySettings,
     ServerSettings,
+    TracingSettings,
 )
 from gateway.errors import ConfigurationError
 
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     providers: list[ProviderSettings] = Field(default_factory=_default_providers)
     """Vendor accounts. Test keys are always served by the sandbox, whether it is listed or not."""
     models: list[ModelSettings] = []

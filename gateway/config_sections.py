@@ -261,6 +261,18 @@ class LogSettings(Section):
     """debug also logs every hit."""
 
 
+class TracingSettings(Section):
+    endpoint: str | None = None
+    """Where traces go by OTLP over HTTP, like http://collector:4318. null: nowhere. Needs the extra `otel`."""
+    sample_ratio: float = Field(1.0, ge=0, le=1)
+    """Share of the calls that are traced; where a caller's traceparent says whether, it decides."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        return None if value is None else _web_address(value)
+
+
 class ProviderKeySettings(Section):
     value: SecretStr
     """The credential."""

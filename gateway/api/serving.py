@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from gateway.api.client_limit import ClientCounts
 from gateway.api.connection_guard import ConnectionGuard
 from gateway.api.hit_protocol import HitProtocol
-from gateway.api.memory_hits import MemoryHits
+from gateway.api.memory_hits import MemoryHits, TracedHits
 from gateway.api.middleware import MAX_EXPORT_BYTES
 from gateway.config import Settings
 from gateway.config_sections import ServerSettings
@@ -41,7 +41,10 @@ def server_protocol(settings: ServerSettings, resources: Resources | None = None
         clients=None if most is None else ClientCounts(most, trusted=settings.trusted_proxies),
     )
     capped_by_header = most is not None and bool(settings.trusted_proxies)  # only the application reads that header
-    hits = None if resources is None or capped_by_header else MemoryHits(resources, cors=bool(settings.cors_origins))
+    hits = None
+    if resources is not None and not capped_by_header:
+        kind = TracedHits if resources.tracing.is_on else MemoryHits
+        hits = kind(resources, cors=bool(settings.cors_origins))
     return type("ServerProtocol", (HitProtocol,), {"guard": guard, "hits": hits})
 
 

@@ -22,6 +22,7 @@ from gateway.services.settlement import Settlement
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage.database import Database
+from gateway.telemetry.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Resources:
     reconciler: Reconciler
     purchases: Purchases
     database: Database
+    tracing: Tracing
 
     async def check_ready(self) -> None:
         """Raises DarkroomError while new calls should go elsewhere."""
