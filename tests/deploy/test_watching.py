@@ -77,6 +77,11 @@ def test_every_alert_is_tested_and_says_what_is_wrong() -> None:
         assert alert["annotations"]["summary"].endswith(".")
 
 
+def test_every_alert_has_its_place_in_the_runbook():
+    text = (DEPLOY.parent / "docs" / "production.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### (\w+)$", text, flags=re.MULTILINE) == [alert["alert"] for alert in alerts()]
+
+
 def test_panels_have_titles_units_and_places_of_their_own() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in panels():
