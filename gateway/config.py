@@ -24,14 +24,13 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.config_file import ConfigFile, Location, read_config_file
+from gateway.config_operations import LogSettings, ManagementSettings, TracingSettings
 from gateway.config_sections import (
     AimlapiSettings,
     CacheSettings,
     DefaultLimits,
     ImageStoreSettings,
     ImageUrlSettings,
-    LogSettings,
-    ManagementSettings,
     ModelSettings,
     PrivacySettings,
     ProviderKeySettings,
@@ -39,7 +38,6 @@ from gateway.config_sections import (
     RetentionSettings,
     SecuritySettings,
     ServerSettings,
-    TracingSettings,
 )
 from gateway.errors import ConfigurationError
 

@@ -37,7 +37,7 @@ Amount = Annotated[
 """Kept as text, so that 0.065 dollars stay what was written; in YAML it may stand with or without quotes."""
 
 
-def _web_address(value: str) -> str:
+def web_address(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("start it with http:// or https://")
     return value.rstrip("/")
@@ -97,7 +97,7 @@ class ServerSettings(Section):
     @field_validator("public_url")
     @classmethod
     def _public_url(cls, value: str | None) -> str | None:
-        return None if value is None else _web_address(value)
+        return None if value is None else web_address(value)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -118,24 +118,6 @@ class ServerSettings(Section):
     def base_url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_url or f"http://{host}:{self.port}"
-
-
-class ManagementSettings(Section):
-    host: str = "127.0.0.1"
-    """Of port: address to listen on."""
-    port: int | None = Field(None, ge=1, le=65535)
-    """Port of its own for /metrics and /admin/v1, which then answer there only. null: on server.port."""
-
-    @property
-    def base_url(self) -> str:
-        """Where this machine reaches it. Only with a port."""
-        return f"http://{reachable(self.host)}:{self.port}"
-
-
-def reachable(host: str) -> str:
-    """The host of an address at which what listens on `host` is found from the same machine."""
-    found = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (looked for, not listened on)
-    return f"[{found}]" if ":" in found else found
 
 
 class ImageStoreSettings(Section):
@@ -162,7 +144,7 @@ class ImageStoreSettings(Section):
     @field_validator("endpoint_url")
     @classmethod
     def _endpoint_url(cls, value: str | None) -> str | None:
-        return None if value is None else _web_address(value)
+        return None if value is None else web_address(value)
 
     @field_validator("prefix")
     @classmethod
@@ -254,25 +236,6 @@ class RetentionSettings(Section):
     """Rows of the usage log and kept prompts older than this go; hourly totals stay. null: kept."""
 
 
-class LogSettings(Section):
-    format: Literal["auto", "json", "console"] = "auto"
-    """auto: for people on a terminal, JSON otherwise."""
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """debug also logs every hit."""
-
-
-class TracingSettings(Section):
-    endpoint: str | None = None
-    """Where traces go by OTLP over HTTP, like http://collector:4318. null: nowhere. Needs the extra `otel`."""
-    sample_ratio: float = Field(1.0, ge=0, le=1)
-    """Share of the calls that are traced; where a caller's traceparent says whether, it decides."""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _endpoint(cls, value: str | None) -> str | None:
-        return None if value is None else _web_address(value)
-
-
 class ProviderKeySettings(Section):
     value: SecretStr
     """The credential."""
@@ -310,7 +273,7 @@ class AimlapiSettings(Section):
     @field_validator("base_url")
     @classmethod
     def _base_url(cls, value: str) -> str:
-        return _web_address(value)
+        return web_address(value)
 
     @field_validator("image_hosts")
     @classmethod

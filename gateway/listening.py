@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from gateway.config_sections import ManagementSettings, ServerSettings
+from gateway.config_operations import ManagementSettings
+from gateway.config_sections import ServerSettings
 from gateway.errors import ConfigurationError
 
 _BACKLOG = 2048

@@ -15,9 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gateway import config, config_sections
+from gateway import config, config_operations, config_sections
 from gateway.config import Settings
 
+_MODULES = (config_operations, config_sections, config)
 TARGET = Path(__file__).parents[1] / "config.schema.json"
 CHART = Path(__file__).parents[1] / "deploy" / "helm" / "darkroom" / "values.schema.json"
 
@@ -42,13 +43,17 @@ def chart_schema_text() -> str:
 
 
 def _describe(schema: dict[str, Any]) -> None:
-    said = {cls.name: dict(_docstrings(cls)) for module in (config, config_sections) for cls in _classes(module)}
+    said = {cls.name: dict(_docstrings(cls)) for module in _MODULES for cls in _classes(module)}
     for name, part in {**schema["$defs"], "Settings": schema}.items():
-        for base in getattr(config_sections, name, Settings).__mro__:
+        for base in _class(name).__mro__:
             for field, text in said.get(base.__name__, {}).items():
                 setting = part["properties"][field]
                 setting["description"] = text
                 part["properties"][field] = dict(sorted(setting.items()))
+
+
+def _class(name: str) -> type:
+    return next((vars(module)[name] for module in _MODULES if name in vars(module)), Settings)
 
 
 def _classes(module: Any) -> Iterator[ast.ClassDef]:

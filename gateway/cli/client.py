@@ -12,7 +12,7 @@ import httpx
 import typer
 import yaml
 
-from gateway.config_sections import reachable
+from gateway.config_operations import reachable
 
 PURCHASE_TIMEOUT_S = 600
 _TIMEOUT_S = 60

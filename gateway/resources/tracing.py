@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.config_sections import TracingSettings
+from gateway.config_operations import TracingSettings
 from gateway.errors import ConfigurationError
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 

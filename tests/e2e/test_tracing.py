@@ -124,7 +124,7 @@ def test_without_the_extra_it_is_told_what_to_install(tmp_path: Path) -> None:
     code = """
 import sys
 sys.modules["opentelemetry.sdk"] = None
-from gateway.config_sections import TracingSettings
+from gateway.config_operations import TracingSettings
 from gateway.errors import ConfigurationError
 from gateway.resources.tracing import open_tracing
 try:
