@@ -15,9 +15,9 @@ make() {
 }
 
 for name in admin_key secret postgres_password redis_password s3_secret grafana_password; do
-    openssl rand -hex 32 | tr -d '\n' | make "$name"
+    head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' | make "$name"
 done
-openssl rand -base64 32 | tr '+/' '-_' | tr -d '\n' | make encryption_key
+head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '\n' | make encryption_key
 make s3_identities.json <<END
 {"identities": [{
   "name": "darkroom",
