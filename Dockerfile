@@ -10,12 +10,12 @@
 FROM python:3.11-slim-bookworm AS build
 
 WORKDIR /src
-COPY requirements-build.txt requirements.txt ./
+COPY requirements-build.txt requirements-otel.txt ./
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements-build.txt \
     && python -m venv --without-pip /opt/darkroom \
     && /opt/build/bin/uv pip install --no-cache --compile-bytecode --python /opt/darkroom/bin/python \
-        --require-hashes -r requirements.txt
+        --require-hashes -r requirements-otel.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 RUN /opt/build/bin/uv build --no-cache --wheel --no-build-isolation --python /opt/build/bin/python --out-dir /tmp/dist \

@@ -28,9 +28,10 @@ check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck scripts/*.sh .ci/run
+	$(BIN)/shellcheck scripts/*.sh deploy/compose/*.sh .ci/run
 	$(MAKE) test
 	sh scripts/install-node.sh
+	sh scripts/install-deploy-tools.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser $(PYTEST_FLAGS)
 
 bench: $(READY) ## Measure the gateway on this machine (12 minutes); BENCH_FLAGS=--quick is shorter

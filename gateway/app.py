@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
@@ -48,25 +48,20 @@ _EXPOSED = [
 ]  # fmt: skip
 
 
+_FOR_CALLERS = [module.router for module in (generations, models, usage, images)]
+_FOR_OPERATORS = [
+    *(module.router for module in (admin_accounts, admin_apply, admin_usage, admin_money, admin_providers)),
+    operations.metrics_router,
+]
+
+
 def create_app(settings: Settings, *, resources: Resources | None = None) -> ASGIApp:
-    """The application, around open resources or, without, around those that its lifespan opens from the settings."""
-    app = FastAPI(
-        title="Darkroom", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None,
-        lifespan=_lifespan(settings) if resources is None else None, redirect_slashes=False,
-    )  # fmt: skip
-    app.state.resources = resources
-    for kind in (DarkroomError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, handle_error)
-    every = (
-        generations, models, usage, images,
-        admin_accounts, admin_apply, admin_usage, admin_money, admin_providers, operations,
-    )  # fmt: skip
-    for routes in every:
-        app.include_router(routes.router)
-    _document(app, settings)
-    layered: ASGIApp = BodyLimit(
-        app, max_bytes=max(settings.server.max_body_bytes, 65_536), larger={RECONCILE_PATH: MAX_EXPORT_BYTES}
-    )
+    """The application, around open resources or, without, around those that its lifespan opens from the settings.
+
+    With a management port it lacks what answers there.
+    """
+    routers = _FOR_CALLERS if settings.management.port is not None else [*_FOR_CALLERS, *_FOR_OPERATORS]
+    layered = _limited(_application(settings, resources, routers), settings)
     if resources is not None:
         layered = BegunCalls(layered, resources)
     most = settings.server.max_connections_per_address
@@ -82,6 +77,30 @@ def create_app(settings: Settings, *, resources: Resources | None = None) -> ASG
             max_age=600,
         )
     return layered
+
+
+def create_management_app(settings: Settings, *, resources: Resources) -> ASGIApp:
+    """What answers at the management port: all that is not for callers."""
+    return _limited(_application(settings, resources, _FOR_OPERATORS), settings)
+
+
+def _application(settings: Settings, resources: Resources | None, routers: Sequence[APIRouter]) -> FastAPI:
+    app = FastAPI(
+        title="Darkroom", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None,
+        lifespan=_lifespan(settings) if resources is None else None, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.resources = resources
+    for kind in (DarkroomError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle_error)
+    for router in (*routers, operations.router):
+        app.include_router(router)
+    _document(app, settings)
+    return app
+
+
+def _limited(app: ASGIApp, settings: Settings) -> ASGIApp:
+    most = max(settings.server.max_body_bytes, 65_536)
+    return BodyLimit(app, max_bytes=most, larger={RECONCILE_PATH: MAX_EXPORT_BYTES})
 
 
 def _lifespan(settings: Settings) -> Any:

@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.config_file import ConfigFile, Location, read_config_file
+from gateway.config_operations import LogSettings, ManagementSettings, TracingSettings
 from gateway.config_sections import (
     AimlapiSettings,
     CacheSettings,
@@ -31,7 +32,6 @@ from gateway.config_sections import (
     DefaultLimits,
     ImageStoreSettings,
     ImageUrlSettings,
-    LogSettings,
     ModelSettings,
     PrivacySettings,
     ProviderKeySettings,
@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     )
 
     server: ServerSettings = ServerSettings()
+    management: ManagementSettings = ManagementSettings()
     data_dir: Path = Path("data")
     """Embedded database, images, journal, generated secrets (mode 0600)."""
     database_url: str | None = None
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     providers: list[ProviderSettings] = Field(default_factory=_default_providers)
     """Vendor accounts. Test keys are always served by the sandbox, whether it is listed or not."""
     models: list[ModelSettings] = []
@@ -125,6 +127,12 @@ class Settings(BaseSettings):
                 f"server.workers is {self.server.workers}: several processes share their limits, money and cache by "
                 f"servers, so set {' and '.join(missing)}, or leave workers at 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> Settings:
+        if self.management.port is not None and self.management.port == self.server.port:
+            raise ValueError(f"management.port is {self.server.port}, as server.port is: choose another one")
         return self
 
     @property

@@ -37,7 +37,7 @@ Amount = Annotated[
 """Kept as text, so that 0.065 dollars stay what was written; in YAML it may stand with or without quotes."""
 
 
-def _web_address(value: str) -> str:
+def web_address(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("start it with http:// or https://")
     return value.rstrip("/")
@@ -97,7 +97,7 @@ class ServerSettings(Section):
     @field_validator("public_url")
     @classmethod
     def _public_url(cls, value: str | None) -> str | None:
-        return None if value is None else _web_address(value)
+        return None if value is None else web_address(value)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -168,7 +168,7 @@ class ImageStoreSettings(Section):
     @field_validator("endpoint_url")
     @classmethod
     def _endpoint_url(cls, value: str | None) -> str | None:
-        return None if value is None else _web_address(value)
+        return None if value is None else web_address(value)
 
     @field_validator("prefix")
     @classmethod
@@ -260,13 +260,6 @@ class RetentionSettings(Section):
     """Rows of the usage log and kept prompts older than this go; hourly totals stay. null: kept."""
 
 
-class LogSettings(Section):
-    format: Literal["auto", "json", "console"] = "auto"
-    """auto: for people on a terminal, JSON otherwise."""
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """debug also logs every hit."""
-
-
 class ProviderKeySettings(Section):
     value: SecretStr
     """The credential."""
@@ -304,7 +297,7 @@ class AimlapiSettings(Section):
     @field_validator("base_url")
     @classmethod
     def _base_url(cls, value: str) -> str:
-        return _web_address(value)
+        return web_address(value)
 
     @field_validator("image_hosts")
     @classmethod

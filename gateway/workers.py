@@ -1,6 +1,6 @@
 """`serve --workers N`: one process that listens and watches, and N that answer.
 
-The listening socket is made once and shared, so a worker that dies takes no connection but its own with it, and is
+The listening sockets are made once and shared, so a worker that dies takes no connection but its own with it, and is
 replaced. At the first signal every worker drains, and this process ends when the last one has.
 """
 
@@ -10,19 +10,27 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from gateway.config import Settings
-from gateway.errors import ConfigurationError
+from gateway.listening import listen_for_callers, listen_for_management
 from gateway.storage.data_dir import locked, make_data_dir, worker_dir
 from gateway.telemetry.worker_metrics import FILE
 
 _PAUSE_S = 1.0
 _log = structlog.get_logger(__name__)
+
+
+class Listeners(NamedTuple):
+    """The sockets that all workers answer; `management` where it has a port of its own."""
+
+    callers: socket.socket
+    management: socket.socket | None
 
 
 class Workers:
@@ -43,15 +51,22 @@ class Workers:
         """
         make_data_dir(self._settings.data_dir)
         loop = asyncio.get_running_loop()
-        with locked(self._settings.data_dir), _listener(self._settings) as listener:
+        with locked(self._settings.data_dir), self._listening() as listeners:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._leave, number)
             count = self._settings.server.workers
-            kept = [asyncio.create_task(self._keep(worker, listener)) for worker in range(1, count + 1)]
+            kept = [asyncio.create_task(self._keep(worker, listeners)) for worker in range(1, count + 1)]
             greeting = asyncio.create_task(self._greet(count, on_start))
             await asyncio.gather(*kept)
             greeting.cancel()
         return 1 if self._failed else 0
+
+    @contextmanager
+    def _listening(self) -> Iterator[Listeners]:
+        with ExitStack() as stack:
+            callers = stack.enter_context(listen_for_callers(self._settings.server))
+            management = listen_for_management(self._settings.management)
+            yield Listeners(callers, management if management is None else stack.enter_context(management))
 
     async def _greet(self, count: int, on_start: Callable[[], None]) -> None:
         for _ in range(count):
@@ -65,11 +80,11 @@ class Workers:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    async def _keep(self, worker: int, listener: socket.socket) -> None:
+    async def _keep(self, worker: int, listeners: Listeners) -> None:
         was_ready = False
         while not self._leaving.is_set():
             try:
-                is_ready, code = await self._live(worker, listener)
+                is_ready, code = await self._live(worker, listeners)
             except OSError as exc:  # no memory for another process: one may have died for want of it
                 is_ready, code = False, None
                 _log.error("worker_not_started", worker=worker, reason=str(exc))
@@ -84,12 +99,12 @@ class Workers:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), _PAUSE_S)
 
-    async def _live(self, worker: int, listener: socket.socket) -> tuple[bool, int | None]:
+    async def _live(self, worker: int, listeners: Listeners) -> tuple[bool, int | None]:
         """One life of a worker: whether it ever was ready, and its exit code."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                process = await self._start(worker, listener, theirs)
+                process = await self._start(worker, listeners, theirs)
             self._processes[worker] = process
             if self._leaving.is_set():  # it was being started when the signal came, which has passed it by
                 process.terminate()
@@ -102,23 +117,15 @@ class Workers:
         (worker_dir(self._settings.data_dir, worker) / FILE).unlink(missing_ok=True)
         return is_ready, code
 
-    async def _start(self, worker: int, listener: socket.socket, watcher: socket.socket) -> asyncio.subprocess.Process:
+    async def _start(self, worker: int, listeners: Listeners, watcher: socket.socket) -> asyncio.subprocess.Process:
         """In a session of its own: a terminal's Ctrl-C is for this process, which passes it on."""
         config = [] if self._config is None else ["--config", str(self._config)]
-        chosen = ["--worker", str(worker), "--listener", str(listener.fileno()), "--watcher", str(watcher.fileno())]
+        passed = {"--listener": listeners.callers, "--watcher": watcher}
+        if listeners.management is not None:
+            passed["--management-listener"] = listeners.management
+        chosen = [text for option, each in passed.items() for text in (option, str(each.fileno()))]
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway", *config, "serve", *chosen),
-            pass_fds=(listener.fileno(), watcher.fileno()),
+            *(sys.executable, "-m", "gateway", *config, "serve", "--worker", str(worker), *chosen),
+            pass_fds=[each.fileno() for each in passed.values()],
             start_new_session=True,
         )
-
-
-def _listener(settings: Settings) -> socket.socket:
-    server = settings.server
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    try:
-        listener = socket.create_server((server.host, server.port), family=family, backlog=2048)
-    except OSError as exc:
-        raise ConfigurationError(f"server: can't listen on {server.host}:{server.port}: {exc.strerror}") from exc
-    listener.set_inheritable(True)
-    return listener

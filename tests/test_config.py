@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from gateway.config import Settings, load_settings
 from gateway.errors import ConfigurationError
-from scripts.config_schema import TARGET, schema_text
+from scripts.config_schema import CHART, TARGET, chart_schema_text, schema_text
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "config.example.yaml"
@@ -38,6 +38,7 @@ MESSAGES = {
     "list_at_the_top": ": the top level must be `name: value` lines",
     "lock_timeout_too_long": ":1: database: lock_timeout_s must be shorter than statement_timeout_s",
     "missing_file": ":3: security.secrets.0: the file /nowhere/darkroom-secret is missing",
+    "management_port_of_the_server": ": management.port is 9000, as server.port is: choose another one",
     "more_workers": ": server.workers is 4: several processes share their limits, money and cache by servers, so set "
     "database_url (PostgreSQL) and redis_url (Redis or Valkey), or leave workers at 1",
     "more_workers_without_redis": ": server.workers is 4: several processes share their limits, money and cache by "
@@ -117,6 +118,7 @@ def test_what_the_example_has_commented_out_is_valid_too(monkeypatch: pytest.Mon
 
 def test_the_schema_for_editors_is_up_to_date():
     assert TARGET.read_text(encoding="utf-8") == schema_text(), "run `make schema`"
+    assert CHART.read_text(encoding="utf-8") == chart_schema_text(), "run `make schema`"
 
 
 def test_every_bad_file_has_its_message():

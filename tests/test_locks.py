@@ -16,8 +16,10 @@ LOCKS = {
     "requirements-build.txt": ("build",),
     "requirements-dev.txt": ("build", "dev"),
     "requirements-bench.txt": ("bench",),
+    "requirements-deploy.txt": ("deploy",),
     "requirements-fuzz.txt": ("fuzz",),
     "requirements-node.txt": ("node",),
+    "requirements-otel.txt": (),
 }
 
 
@@ -30,8 +32,10 @@ def pins_of(lock: str) -> dict[str, str]:
 def asked_of(lock: str) -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [item for group in LOCKS[lock] for item in project["dependency-groups"][group]]
-    if lock in {"requirements.txt", "requirements-dev.txt"}:
+    if lock in {"requirements.txt", "requirements-dev.txt", "requirements-otel.txt"}:
         wanted += project["project"]["dependencies"]
+    if lock in {"requirements-dev.txt", "requirements-otel.txt"}:
+        wanted += project["project"]["optional-dependencies"]["otel"]
     return [Requirement(item) for item in wanted]
 
 
@@ -51,7 +55,7 @@ def test_every_pin_has_hashes_and_no_address(lock: str):
     assert " @ " not in text
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-build.txt"])
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-build.txt", "requirements-otel.txt"])
 def test_a_package_has_one_version_in_all_locks(lock: str):
     assert pins_of(lock).items() <= pins_of("requirements-dev.txt").items()
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Settings, load_settings
-from gateway.workers import Workers
+from gateway.workers import Listeners, Workers
 from tests.support.ports import free_port
 
 
 class ToldWhileStarting(Workers):
     """Hears the signal at the moment when its worker is there, and before it knows it."""
 
-    async def _start(self, worker: int, listener: socket.socket, watcher: socket.socket) -> asyncio.subprocess.Process:
-        process = await super()._start(worker, listener, watcher)
+    async def _start(self, worker: int, listeners: Listeners, watcher: socket.socket) -> asyncio.subprocess.Process:
+        process = await super()._start(worker, listeners, watcher)
         self._leave(signal.SIGTERM)
         return process
 
@@ -29,11 +29,11 @@ class WithoutMemoryForAWhile(Workers):
 
     started = 0
 
-    async def _start(self, worker: int, listener: socket.socket, watcher: socket.socket) -> asyncio.subprocess.Process:
+    async def _start(self, worker: int, listeners: Listeners, watcher: socket.socket) -> asyncio.subprocess.Process:
         self.started += 1
         if self.started in {2, 3}:
             raise OSError(errno.ENOMEM, "Cannot allocate memory")
-        process = await super()._start(worker, listener, watcher)
+        process = await super()._start(worker, listeners, watcher)
         if self.started == 4:
             self._leave(signal.SIGTERM)
         return process

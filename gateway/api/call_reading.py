@@ -21,6 +21,7 @@ _READ = _LISTS | {
     b"content-length",
     b"idempotency-key",
     b"origin",
+    b"traceparent",
     b"x-client-request-id",
     b"x-stainless-retry-count",
 }
@@ -49,6 +50,7 @@ def read_head(headers: Iterable[Header]) -> Head:
         prefer=_text(get(b"prefer")),
         retry_count=_text(get(b"x-stainless-retry-count")),
         from_page=b"origin" in said,
+        traceparent=_text(get(b"traceparent")),
     )
 
 

@@ -18,6 +18,7 @@ from gateway.api.call_reading import STATE
 from gateway.api.error_response import error_response, unexpected_response
 from gateway.errors import DarkroomError, LimitExceeded, StillGenerating
 from gateway.resources import Call, Delivery, Resources
+from gateway.telemetry.tracing import Span
 
 Deliver = Callable[[Call], Awaitable[Delivery]]
 
@@ -48,16 +49,36 @@ class BegunCalls:
 
 async def answer_call(resources: Resources, call: Call, deliver: Deliver, *, path: str) -> Response:
     """The picture or the refusal. `deliver` is the generator, and hears on the way whether the caller has gone."""
+    with resources.tracing.call(call.head.traceparent, ago_us=call.latency_us) as span:
+        response = await _answer(resources, call, deliver, span, path)
+        note_call(span, call)
+        span.note(status=response.status_code)
+        return response
+
+
+def note_call(span: Span, call: Call) -> None:
+    """What a trace tells of a call: never what was asked for, nor by which key."""
+    request, caller = call.request, call.caller
+    span.note(
+        request_id=call.request_id,
+        generation_id=call.generation_id,
+        model=None if request is None else request.model.name,
+        mode=None if caller is None else caller.mode_name,
+    )
+
+
+async def _answer(resources: Resources, call: Call, deliver: Deliver, span: Span, path: str) -> Response:
     try:
         await _admit(resources, call)
         delivery = await deliver(call)
-    except LimitExceeded as refusal:
-        resources.admission.give_back(call)
-        return refused(call, refusal, path=path)
-    except StillGenerating as refusal:
-        return _accepted(call) if call.respond_async else refused(call, refusal, path=path)
     except DarkroomError as refusal:
+        if isinstance(refusal, LimitExceeded):
+            resources.admission.give_back(call)
+        if isinstance(refusal, StillGenerating) and call.respond_async:
+            return _accepted(call)
+        span.note(code=refusal.code)
         return refused(call, refusal, path=path)
+    span.note(outcome=delivery.outcome)
     response = Response(delivery.body)
     response.raw_headers += [*call_headers(call), *delivery_headers(call, delivery)]
     return response

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from gateway.api.answer_headers import Header, call_headers, constant_headers, delivery_headers
+from gateway.api.generation_answer import note_call
 from gateway.errors import DarkroomError
 from gateway.resources import Call, Delivery, Head, Resources
 
@@ -97,3 +98,15 @@ class MemoryHits:
 
 def _lines(headers: Iterable[Header]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+class TracedHits(MemoryHits):
+    """The same with a span for each hit; they pay for it, and hits that are not traced don't."""
+
+    def answer(self, call: Call, common: Sequence[Header]) -> bytes | None:
+        message = super().answer(call, common)
+        if message is not None:
+            with self._resources.tracing.call(call.head.traceparent, ago_us=call.latency_us) as span:
+                note_call(span, call)
+                span.note(outcome="hit", status=200)
+        return message

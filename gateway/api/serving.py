@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 import uvicorn
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp
 from gateway.api.client_limit import ClientCounts
 from gateway.api.connection_guard import ConnectionGuard
 from gateway.api.hit_protocol import HitProtocol
-from gateway.api.memory_hits import MemoryHits
+from gateway.api.memory_hits import MemoryHits, TracedHits
 from gateway.api.middleware import MAX_EXPORT_BYTES
 from gateway.config import Settings
 from gateway.config_sections import ServerSettings
@@ -40,7 +41,10 @@ def server_protocol(settings: ServerSettings, resources: Resources | None = None
         clients=None if most is None else ClientCounts(most, trusted=settings.trusted_proxies),
     )
     capped_by_header = most is not None and bool(settings.trusted_proxies)  # only the application reads that header
-    hits = None if resources is None or capped_by_header else MemoryHits(resources, cors=bool(settings.cors_origins))
+    hits = None
+    if resources is not None and not capped_by_header:
+        kind = TracedHits if resources.tracing.is_on else MemoryHits
+        hits = kind(resources, cors=bool(settings.cors_origins))
     return type("ServerProtocol", (HitProtocol,), {"guard": guard, "hits": hits})
 
 
@@ -64,6 +68,35 @@ def server_config(
         proxy_headers=bool(server.trusted_proxies),
         forwarded_allow_ips=server.trusted_proxies,
     )
+
+
+def management_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """As for callers, at the management port; no client is counted there."""
+    config = server_config(app, settings, None)
+    limits = settings.server.model_copy(update={"max_connections_per_address": None})
+    config.host, config.port = settings.management.host, settings.management.port or 0
+    config.http = server_protocol(limits)
+    return config
+
+
+@asynccontextmanager
+async def management_served(app: ASGIApp, settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
+    """Answer at the management port while the block lasts, so while the gateway drains too."""
+    server = _ManagementServer(management_config(app, settings))
+    serving = asyncio.create_task(server.serve([listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _ManagementServer(uvicorn.Server):
+    """Ends when it is told to; signals are the gateway's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class GatewayServer(uvicorn.Server):

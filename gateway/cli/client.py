@@ -12,6 +12,8 @@ import httpx
 import typer
 import yaml
 
+from gateway.config_operations import reachable
+
 PURCHASE_TIMEOUT_S = 600
 _TIMEOUT_S = 60
 _PAGE = 1000
@@ -72,7 +74,7 @@ def admin_client(ctx: typer.Context, *, timeout_s: float = _TIMEOUT_S) -> Client
         if not path.is_file():
             fail(f"There is no admin key: set DARKROOM_ADMIN_KEY, or run this where {path} is.")
         key = path.read_text(encoding="utf-8").strip()
-    return Client(base_url(config), key, timeout_s=timeout_s)
+    return Client(admin_url(config), key, timeout_s=timeout_s)
 
 
 def caller_key() -> str:
@@ -87,6 +89,16 @@ def base_url(config: Mapping[str, Any] | None = None) -> str:
     server = (config or {}).get("server") or {}
     port = os.environ.get("DARKROOM__SERVER__PORT") or server.get("port") or 8080
     return (os.environ.get("DARKROOM_BASE_URL") or f"http://127.0.0.1:{port}").rstrip("/")
+
+
+def admin_url(config: Mapping[str, Any]) -> str:
+    """DARKROOM_BASE_URL, else the management port of the gateway on this machine, else that gateway."""
+    management = config.get("management") or {}
+    port = os.environ.get("DARKROOM__MANAGEMENT__PORT") or management.get("port")
+    if os.environ.get("DARKROOM_BASE_URL") or port in {None, "null"}:
+        return base_url(config)
+    host = os.environ.get("DARKROOM__MANAGEMENT__HOST") or management.get("host") or "127.0.0.1"
+    return f"http://{reachable(host)}:{port}"
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -8,7 +8,9 @@ import os
 import shlex
 import signal
 import socket
-from typing import Annotated, NamedTuple
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 import uvloop
@@ -17,8 +19,12 @@ from gateway.cli.settings import fail_with, load
 from gateway.config import Settings
 from gateway.config_sections import AimlapiSettings
 from gateway.errors import DarkroomError
+from gateway.listening import listen_for_management
 from gateway.telemetry.logs import configure_logs
 from gateway.workers import Workers
+
+if TYPE_CHECKING:
+    from gateway.resources import Resources
 
 _EXAMPLE = '{"model": "flux-pro", "prompt": "A lighthouse at dawn", "seed": 42}'
 
@@ -37,6 +43,7 @@ def serve(
     ] = None,
     worker: Annotated[int | None, typer.Option(hidden=True, help="Which of several processes this one is.")] = None,
     listener: Annotated[int | None, typer.Option(hidden=True, help="The socket that they share.")] = None,
+    management_listener: Annotated[int | None, typer.Option(hidden=True, help="The same for management.")] = None,
     watcher: Annotated[int | None, typer.Option(hidden=True, help="The line to who watches over them.")] = None,
 ) -> None:
     """Run the gateway. An embedded database is migrated first, after a snapshot."""
@@ -48,7 +55,7 @@ def serve(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if worker is not None and listener is not None and watcher is not None:
-                runner.run(_serve(settings, Place(worker, listener, watcher)))
+                runner.run(_serve(settings, Place(worker, listener, management_listener, watcher)))
             elif settings.server.workers > 1:
                 raise typer.Exit(runner.run(Workers(settings, ctx.obj).run(lambda: _greet(settings))))
             else:
@@ -62,6 +69,7 @@ class Place(NamedTuple):
 
     worker: int
     listener: int
+    management_listener: int | None
     watcher: int
 
 
@@ -81,7 +89,26 @@ async def _serve(settings: Settings, place: Place | None = None) -> None:
     async with open_resources(settings, worker=None if place is None else place.worker) as resources:
         config = server_config(create_app(settings, resources=resources), settings, resources)
         sockets = None if place is None else [socket.socket(fileno=place.listener)]
-        await GatewayServer(config, resources, on_start=started).serve(sockets)
+        async with _managed(settings, resources, place):
+            await GatewayServer(config, resources, on_start=started).serve(sockets)
+
+
+@asynccontextmanager
+async def _managed(settings: Settings, resources: Resources, place: Place | None) -> AsyncIterator[None]:
+    """With the management port answering, where there is one. Raises ConfigurationError when it can't be had."""
+    from gateway.api.serving import management_served  # noqa: PLC0415  (heavy: not for every command)
+    from gateway.app import create_management_app  # noqa: PLC0415
+
+    if place is None:
+        listener = listen_for_management(settings.management)
+    else:
+        shared = place.management_listener
+        listener = None if shared is None else socket.socket(fileno=shared)
+    if listener is None:
+        yield
+        return
+    async with management_served(create_management_app(settings, resources=resources), settings, listener):
+        yield
 
 
 def check_config(ctx: typer.Context) -> None:
@@ -96,6 +123,8 @@ def check_config(ctx: typer.Context) -> None:
     typer.echo(
         f"Listens on {settings.server.host}:{settings.server.port}, images at {settings.server.base_url}/images/"
     )
+    if settings.management.port is not None:
+        typer.echo(f"Metrics and administration on {settings.management.host}:{settings.management.port} only")
     typer.echo(
         f"Data in {settings.data_dir}, database: {'SQLite there' if settings.database_url is None else 'configured'}"
     )
@@ -133,6 +162,8 @@ def _greeting(settings: Settings) -> list[str]:
     """Where it is, and with the embedded default how to try it: the keys that were generated, a line to copy."""
     base = settings.server.base_url
     lines = [f"Darkroom is ready at {base}   (API description: {base}/docs)"]
+    if settings.management.port is not None:
+        lines.append(f"Management: {settings.management.base_url}")
     if settings.security.admin_key is None:
         lines.append(f"Admin key:  {_kept(settings, 'admin_key')}")
     test_key = _kept(settings, "test_key")

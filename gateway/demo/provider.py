@@ -87,7 +87,8 @@ class FakeProvider:
     """An ASGI app.
 
     `bill`: every charged call, oldest first. `calls`: POSTs to the route, charged or not. `fetches`: the
-    headers of each request for a picture. `script`: overrides of `behaviour`, one dict a call, used up first.
+    headers of each request for a picture. `traceparents`: those that POSTs carried, if any. `script`: overrides of
+    `behaviour`, one dict a call, used up first.
     `gate`: when set to an event, calls are held until it is set, before they are charged. `books`: the accounts
     behind the keys, what each key meets, and what the logs show.
     """
@@ -102,6 +103,7 @@ class FakeProvider:
         self.bill: list[dict[str, Any]] = []
         self.calls = 0
         self.fetches: list[dict[str, str]] = []
+        self.traceparents: list[str] = []
         self.gate: asyncio.Event | None = None
         self.closing = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -182,6 +184,8 @@ class FakeProvider:
             self.calls += 1
             self._changed.notify_all()
         said = headers.get("x-client-request-id", "")
+        if "traceparent" in headers:
+            self.traceparents.append(headers["traceparent"])
         request_id = said if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", said) else None
         origin = f"{scope['scheme']}://{headers['host']}"
         call = Call(self._key(headers), at, request_id, origin, how)

@@ -59,6 +59,8 @@ class AimlapiProvider:
             "Content-Type": "application/json",
             "X-Client-Request-Id": order.generation_id,
         }
+        if order.traceparent is not None:
+            headers["traceparent"] = order.traceparent
         status = 0
         try:
             # A read time-out alone would let a body that trickles in run on for ever.

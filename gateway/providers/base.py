@@ -18,12 +18,13 @@ class Order:
 
     `generation_id` travels as `X-Client-Request-Id`, so that a lost answer can be found in the provider's
     books. `parameters` is the canonical request in full (native names, defaults filled in, sizes in pixels,
-    no `model`): the upstream body is made of `upstream_model` and it alone.
+    no `model`): the upstream body is made of `upstream_model` and it alone. `traceparent` goes into a header.
     """
 
     generation_id: str
     upstream_model: str
     parameters: dict[str, Any]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

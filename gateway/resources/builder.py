@@ -22,6 +22,7 @@ from gateway.resources.image_stores import open_image_store
 from gateway.resources.keeping import keeper, not_kept
 from gateway.resources.models import served_models
 from gateway.resources.shared import open_shared
+from gateway.resources.tracing import open_tracing
 from gateway.resources.vendors import open_sealer, open_vendors, provider_of
 from gateway.services.accounts import AccountService
 from gateway.services.admission import Admission
@@ -75,6 +76,8 @@ class Builder:
 
     async def build(self) -> Resources:
         self._models = served_models(self._settings)
+        self._tracing = open_tracing(self._settings.tracing)
+        self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)
         await self._open_stores()
         await self._meet_replicas()
         await self._hold_in_memory()
@@ -150,13 +153,14 @@ class Builder:
         self._prices = PriceBook(self._database)
         await self._prices.load()
         ttl_ms = None if settings.cache.ttl_s is None else settings.cache.ttl_s * 1000
-        publisher = Publisher(self._database, self._images, ttl_ms=ttl_ms)
+        publisher = Publisher(self._database, self._images, ttl_ms=ttl_ms, tracing=self._tracing)
         buyer = Buyer(
             self._database,
             publisher,
             self._prices,
             self._usage,
             self._metrics,
+            self._tracing,
             process_id=self._process_id,
             keep_words=str if settings.privacy.store_prompts == "full" else not_kept,
         )
@@ -168,6 +172,7 @@ class Builder:
             self._vendors,
             self._prices,
             self._metrics,
+            self._tracing,
             process_id=self._process_id,
             keep_prompt=keeper(settings.privacy.store_prompts, self._secrets[0]),
             tell=self._tell_generation,
@@ -186,7 +191,7 @@ class Builder:
         if self._embedded:
             await self._recovery.take_over()
         self._background(self._recovery.run())
-        self._settlement = Settlement(self._database, self._vendors)
+        self._settlement = Settlement(self._database, self._vendors, self._metrics)
         self._background(self._settlement.run())
         telling = {name: vendor for name, vendor in self._vendors.items() if vendor.provider.kind == "aimlapi"}
         self._background(BalanceWatch(telling, self._metrics).run())
@@ -241,6 +246,7 @@ class Builder:
             reconciler=Reconciler(database, self._vendors, self._settlement),
             purchases=self._purchases,
             database=database,
+            tracing=self._tracing,
         )
 
     def _tell_generation(self, generation_id: str) -> None:

@@ -23,6 +23,7 @@ from gateway.services.settlement import Settlement
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage.database import Database
+from gateway.telemetry.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Resources:
     reconciler: Reconciler
     purchases: Purchases
     database: Database
+    tracing: Tracing
 
     async def check_ready(self) -> None:
         """Raises DarkroomError while new calls should go elsewhere."""

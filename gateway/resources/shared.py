@@ -41,7 +41,7 @@ async def open_shared(
         return Shared(local, NothingShared(), NoNotices(), set_share)
     url = settings.redis_url.get_secret_value()
     pipe = RedisPipe(url, timeout_s=settings.redis_timeout_s)
-    metrics.redis_up.set_function(lambda: pipe.up)
+    metrics.follow_redis(lambda: pipe.up)
     background(pipe.run())
     await pipe.first_try()
     return Shared(RedisRateLimits(pipe, local, count_calls), RedisAnswers(pipe), RedisNotices(pipe, url), set_share)

@@ -33,6 +33,7 @@ from gateway.storage import generations
 from gateway.storage.database import Database
 from gateway.storage.generations import Charge, Intent
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import ORDER, Tracing
 
 _ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.5
@@ -87,6 +88,7 @@ class Buyer:
         prices: PriceBook,
         usage: UsageRecorder,
         metrics: Metrics,
+        tracing: Tracing,
         *,
         process_id: str,
         keep_words: Callable[[str], str],
@@ -98,6 +100,7 @@ class Buyer:
         self._prices = prices
         self._usage = usage
         self._metrics = metrics
+        self._tracing = tracing
         self._process_id = process_id
         self._keep_words = keep_words
         self._sleep = sleep
@@ -172,10 +175,9 @@ class Buyer:
         wait_s = max(0.0, deadline - time.monotonic())
         async with pool.slot(exclude=refused_keys, timeout_s=wait_s) as key:
             await self._mark_sent(intent.id, key)
-            order = Order(intent.id, commission.request.model.upstream_model, commission.request.parameters)
             started = time.monotonic()
             try:
-                answer = await commission.vendor.provider.buy(order, key)
+                answer = await self._order(commission, key)
             except UpstreamFailure as failure:
                 verdict = judge(failure.event)
                 pool.failed(key.id, verdict)
@@ -188,6 +190,13 @@ class Buyer:
             pool.succeeded(key.id)
             self._metrics.purchase_seconds.labels(intent.provider).observe(time.monotonic() - started)
             return answer
+
+    async def _order(self, commission: Commission, key: ProviderKey) -> ProviderAnswer:
+        intent, request = commission.intent, commission.request
+        with self._tracing.span(ORDER, provider=intent.provider, generation_id=intent.id):
+            trace = self._tracing.traceparent()
+            order = Order(intent.id, request.model.upstream_model, request.parameters, traceparent=trace)
+            return await commission.vendor.provider.buy(order, key)
 
     async def _mark_sent(self, generation_id: str, key: ProviderKey) -> None:
         sent = await self._database.write(

@@ -36,6 +36,7 @@ class Head(msgspec.Struct, frozen=True):
     prefer: str | None = None
     retry_count: str | None = None
     from_page: bool = False
+    traceparent: str | None = None
 
 
 class Call(msgspec.Struct):

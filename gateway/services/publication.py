@@ -29,6 +29,7 @@ from gateway.storage import generations, image_index
 from gateway.storage.database import Database, now_ms
 from gateway.storage.images import ImageStore
 from gateway.storage.response_cache import Entry
+from gateway.telemetry.tracing import FETCH, NO_TRACING, PUBLICATION, Tracing
 
 _FETCH_PAUSES_S = (0.25, 1.0)
 _HASHED_HERE_BYTES = 256 * 1024
@@ -91,11 +92,18 @@ class _Kept:
 
 class Publisher:
     def __init__(
-        self, database: Database, images: ImageStore, *, ttl_ms: int | None, sleep: Sleep = asyncio.sleep
+        self,
+        database: Database,
+        images: ImageStore,
+        *,
+        ttl_ms: int | None,
+        tracing: Tracing = NO_TRACING,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._database = database
         self._images = images
         self._ttl_ms = ttl_ms
+        self._tracing = tracing
         self._sleep = sleep
 
     async def publish(self, paid: Paid, *, latency_us: int) -> Published:
@@ -103,6 +111,10 @@ class Publisher:
         `answered` if trying again may help. Raises LedgerUnavailable and StorageFailed as they come, likewise to be
         tried again.
         """
+        with self._tracing.span(PUBLICATION, generation_id=paid.generation_id):
+            return await self._publish(paid, latency_us)
+
+    async def _publish(self, paid: Paid, latency_us: int) -> Published:
         pictures = await self._pictures(paid)
         stored = tuple(picture.image for picture in pictures.values())
         answer = _stored_answer(paid, list(pictures), stored)
@@ -167,7 +179,8 @@ class Publisher:
 
     async def _picture(self, paid: Paid, image: AnsweredImage) -> _Kept:
         """The picture, its bytes kept. They are written while they are decoded: each takes milliseconds."""
-        data = await self._bytes(paid.provider, image)
+        with self._tracing.span(FETCH, generation_id=paid.generation_id):
+            data = await self._bytes(paid.provider, image)
         if content_type_of(data) is None:
             raise ImageUnusable("the bytes are neither JPEG, PNG nor WebP", permanent=True)
         sha256 = await _sha256(data)

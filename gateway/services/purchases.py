@@ -30,6 +30,7 @@ from gateway.storage.generations import Intent
 from gateway.storage.images import ImageStore
 from gateway.storage.response_cache import Entry
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import RESERVATION, Tracing
 
 _log = structlog.get_logger(__name__)
 KeepPrompt = Callable[[ImageRequest], dict[str, Any] | None]
@@ -64,6 +65,7 @@ class Purchases:
         vendors: Mapping[str, Vendor],
         prices: PriceBook,
         metrics: Metrics,
+        tracing: Tracing,
         *,
         process_id: str,
         keep_prompt: KeepPrompt,
@@ -77,6 +79,7 @@ class Purchases:
         self._vendors = vendors
         self._prices = prices
         self._metrics = metrics
+        self._tracing = tracing
         self._process_id = process_id
         self._keep_prompt = keep_prompt
         self._tell = tell
@@ -226,11 +229,12 @@ class Purchases:
             )
 
         limits = [limit for limit in caller.limits if limit.metric is not Metric.REQUESTS]
-        await self._database.write(
-            lambda conn: generations.reserve(
-                conn, purchase.intent, limits, lease_owner=self._process_id, accepts=accepts
+        with self._tracing.span(RESERVATION, generation_id=purchase.id):
+            await self._database.write(
+                lambda conn: generations.reserve(
+                    conn, purchase.intent, limits, lease_owner=self._process_id, accepts=accepts
+                )
             )
-        )
 
 
 def _cut_off() -> Draining:

@@ -24,6 +24,7 @@ from gateway.storage.audit import Act
 from gateway.storage.database import Database
 from gateway.storage.prepared import Row
 from gateway.storage.settlement import SettledBy, Unknown
+from gateway.telemetry.metrics import Metrics
 
 _PERIOD_S = 60.0
 _WITHOUT_BOOKS_MS = 24 * 3600 * 1000
@@ -40,11 +41,13 @@ class Settlement:
         self,
         database: Database,
         vendors: Mapping[str, Vendor],
+        metrics: Metrics,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
         self._vendors = vendors
+        self._metrics = metrics
         self._sleep = sleep
 
     async def run(self) -> None:
@@ -63,7 +66,10 @@ class Settlement:
         by_provider: defaultdict[str, list[Unknown]] = defaultdict(list)
         for unknown in await self._database.read(settlement.list_unknown):
             by_provider[unknown.provider].append(unknown)
-        return sum([await self._settle_at(name, unknowns) for name, unknowns in by_provider.items()])
+        found = sum(map(len, by_provider.values()))
+        settled = sum([await self._settle_at(name, unknowns) for name, unknowns in by_provider.items()])
+        self._metrics.unknown_purchases.set(found - settled)
+        return settled
 
     async def _settle_at(self, provider: str, unknowns: Sequence[Unknown]) -> int:
         vendor = self._vendors.get(provider)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gateway.telemetry.call_metrics import CallMetrics
@@ -42,10 +44,16 @@ class Metrics:
             ["provider", "kind"],
             registry=registry,
         )
-        self.redis_up = Gauge(
-            "darkroom_redis_up", "Whether Redis answers; only where one is configured.", registry=registry
+        self.unknown_purchases = Gauge(
+            "darkroom_unknown_purchases",
+            "Purchases whose outcome is unknown, their money held; the same number in every process.",
+            registry=registry,
         )
         self.journal_lag_rows = Gauge("darkroom_journal_lag_rows", "Usage rows on their way to SQL.", registry=registry)
+
+    def follow_redis(self, is_up: Callable[[], bool]) -> None:
+        """Show whether Redis answers. Where there is none nothing is shown: 0 would be an alarm."""
+        Gauge("darkroom_redis_up", "Whether Redis answers.", registry=self.registry).set_function(is_up)
 
     def render(self) -> bytes:
         """The registry in Prometheus' text format."""

@@ -155,8 +155,11 @@ async def test_without_books_a_day_later_the_estimate_is_posted(tmp_path: Path) 
         await gateway.generate(await gateway.new_key())
         fake.books.books_status = 500
         [row] = await gateway.generations(status="unknown")
+        assert await gateway.resources.settlement.settle_unknown() == 0
+        assert "darkroom_unknown_purchases 1.0" in (await gateway.get("/metrics")).text
         await gateway.age(row["id"], hours=25)
         assert await gateway.resources.settlement.settle_unknown() == 1
+        assert "darkroom_unknown_purchases 0.0" in (await gateway.get("/metrics")).text
         [row] = await gateway.generations()
         assert (row["status"], row["cost_usd"], row["settled_by"]) == ("failed", "0.065", "estimate")
 

@@ -34,6 +34,8 @@ class Engines:
     redis_port: int
     postgres_port: int
     redis_timeout_s: float = 1.0
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further top-level settings of every replica."""
 
     def settings(self, number: int) -> dict[str, Any]:
         return {
@@ -45,6 +47,7 @@ class Engines:
             "database": {"pool_wait_s": 300, "lock_timeout_s": 200, "statement_timeout_s": 300},
             "image_store": {"kind": "local", "path": str(self.folder / "images")},
             "security": SECURITY,
+            **self.more,
         }
 
 

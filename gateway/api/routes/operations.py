@@ -10,6 +10,7 @@ from gateway.api.dependencies import ResourcesDep
 from gateway.api.schemas_images import refused
 
 router = APIRouter(tags=["operations"])
+metrics_router = APIRouter(tags=["operations"])
 
 
 class Health(BaseModel):
@@ -29,7 +30,7 @@ async def readyz(resources: ResourcesDep) -> Health:
     return Health()
 
 
-@router.get(
+@metrics_router.get(
     "/metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}},

@@ -1,0 +1,31 @@
+"""Sockets that processes can share, and the one refusal for all who can't listen."""
+
+from __future__ import annotations
+
+import socket
+
+from gateway.config_operations import ManagementSettings
+from gateway.config_sections import ServerSettings
+from gateway.errors import ConfigurationError
+
+_BACKLOG = 2048
+
+
+def listen_for_callers(server: ServerSettings) -> socket.socket:
+    """Raises ConfigurationError when the address can't be had."""
+    return _listen("server", server.host, server.port)
+
+
+def listen_for_management(management: ManagementSettings) -> socket.socket | None:
+    """None where it has no port of its own. Raises ConfigurationError when the address can't be had."""
+    return None if management.port is None else _listen("management", management.host, management.port)
+
+
+def _listen(section: str, host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as exc:
+        raise ConfigurationError(f"{section}: can't listen on {host}:{port}: {exc.strerror}") from exc
+    listener.set_inheritable(True)
+    return listener
