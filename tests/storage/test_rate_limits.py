@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -289,6 +290,31 @@ async def test_processes_share_their_limits(redis: Door, log: UsageLog, valkey: 
         assert await redis.take(who, times=4) == [6, 16]
         assert await other.take(who, times=3) == [3, 13]
         assert await redis.look(who) == [3, 13]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_both_say_the_same_of_any_limits_and_calls(memory: Door, redis: Door, seed: int):
+    """Windows so long that none comes back while the test runs."""
+    chance = random.Random(seed)
+    windows = [Window.HOUR, Window.DAY, Window.MONTH, Window.TOTAL]
+    places = chance.sample([(scope, window) for scope in ScopeKind for window in windows], k=4)
+    who = caller(*(requests(chance.randrange(12), window, scope, "x") for scope, window in places))
+    memory.log.calls = redis.log.calls = chance.randrange(4)
+    taken: list[str] = []
+    for number in range(60):
+        call_id, told = f"req_{seed}_{number}", []
+        gives_back = taken and chance.random() < 0.3
+        back = taken.pop(chance.randrange(len(taken))) if gives_back else ""
+        for door in (memory, redis):
+            if gives_back:
+                door.rates.give_back(who, call_id=back)
+                told.append((True, await door.look(who)))
+                continue
+            verdict = await door.rates.take(who, call_id=call_id, now_ns=door.now_ns, now_ms=door.now_ms)
+            told.append((verdict.refusal is None, [state.left for state in verdict.states]))
+        assert told[0] == told[1]
+        if told[0][0] and not gives_back:
+            taken.append(call_id)
 
 
 async def test_a_question_asked_again_takes_nothing(redis: Door):
