@@ -19,7 +19,7 @@ from gateway.api.client_limit import ClientCounts, RequestsPerClient
 from gateway.api.docs_page import docs_page
 from gateway.api.error_response import handle_error
 from gateway.api.generation_answer import BegunCalls
-from gateway.api.middleware import MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
+from gateway.api.middleware import APPLY_PATH, MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
 from gateway.api.routes import (
     admin_accounts,
     admin_apply,
@@ -100,7 +100,7 @@ def _application(settings: Settings, resources: Resources | None, routers: Seque
 
 def _limited(app: ASGIApp, settings: Settings) -> ASGIApp:
     most = max(settings.server.max_body_bytes, 65_536)
-    return BodyLimit(app, max_bytes=most, larger={RECONCILE_PATH: MAX_EXPORT_BYTES})
+    return BodyLimit(app, max_bytes=most, larger=dict.fromkeys((RECONCILE_PATH, APPLY_PATH), MAX_EXPORT_BYTES))
 
 
 def _lifespan(settings: Settings) -> Any:

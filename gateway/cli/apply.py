@@ -31,10 +31,13 @@ def apply(
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete what the file declared once, and does not now.")
     ] = False,
+    source: Annotated[
+        str | None, typer.Option("--source", help="The name that the accounts remember; else the file's own.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring accounts to what a file declares. Applied again it changes nothing."""
-    body = {**_read(file), "source": file.name, "dry_run": dry_run, "prune": prune}
+    body = {**_read(file), "source": source or file.name, "dry_run": dry_run, "prune": prune}
     found = admin_client(ctx).send("POST", "/admin/v1/apply", body)
     if as_json:
         show_json(found)

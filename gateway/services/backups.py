@@ -54,7 +54,7 @@ async def back_up(
     `secrets`: ids of the configured ones. Raises ConfigurationError when the folder is there, or the schema is not
     this version's; StorageFailed and LedgerUnavailable.
     """
-    aside = _make_aside(folder)
+    aside, folder = _make_aside(folder)
     try:
         if await current_revision(database) != revisions()[-1]:
             raise ConfigurationError("The database is not at this version's schema: run `darkroom migrate` first.")
@@ -71,8 +71,14 @@ async def back_up(
     return manifest
 
 
-def _make_aside(folder: Path) -> Path:
-    """Where a backup is written before it gets its name. Only its owner can read it: it has prompts in it."""
+def _make_aside(folder: Path) -> tuple[Path, Path]:
+    """Where a backup is written before it gets its name, and that name, wherever links lead.
+
+    Only its owner can read it: it has prompts in it.
+    """
+    folder = folder.resolve()
+    if folder.is_mount():  # nothing can take its place
+        raise ConfigurationError(f"{folder} is a file system of its own; name a folder in it.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"{folder} is there already; name a folder that is not, or an empty one.")
     aside = folder.with_name(f".{folder.name}.partial")
@@ -81,7 +87,7 @@ def _make_aside(folder: Path) -> Path:
         aside.mkdir(parents=True, mode=0o700)
     except OSError as exc:
         raise ConfigurationError(f"{folder} can't be made: {exc.strerror}") from exc
-    return aside
+    return aside, folder
 
 
 def _write_tables(conn: sa.Connection, folder: Path, secrets: Sequence[str], tell: Tell) -> Manifest:

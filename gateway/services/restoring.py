@@ -43,18 +43,20 @@ async def restore(
     encryption_keys: Collection[str],
     tell: Tell,
 ) -> Restored:
-    """Put a backup into an empty database, in one transaction, and its bytes into the image store.
+    """Put a backup's bytes into the image store, and then its rows into an empty database, in one transaction: what
+    fails on the way can be tried again.
 
     `images` None: pictures stay where they are. `secrets`, `encryption_keys`: ids of what is configured. Raises
-    ConfigurationError when the backup is damaged, the target is not empty or can't be reached, or a schema is newer.
+    ConfigurationError when the backup is damaged, the target is not empty or can't be reached, or a schema is newer;
+    StorageFailed when the image store takes no bytes.
     """
     manifest = verify(folder)
     await prepare(database, manifest.revision)
-    await database.write(lambda conn: _load_all(conn, manifest, folder, tell))
-    await migrate(database)
     warnings = _lacking(manifest, secrets, encryption_keys)
     if images is not None:
         warnings += await _put_images(images, folder, manifest, tell)
+    await database.write(lambda conn: _load_all(conn, manifest, folder, tell))
+    await migrate(database)
     return Restored(manifest, warnings)
 
 

@@ -169,9 +169,9 @@ class MemoryRateLimits:
         states = []
         for limit, key in caller.request_limits:
             if limit.is_rate:
-                period_s = limit.period_s
+                spacing_ns = -(-limit.period_s * _NS // max(limit.amount, 1))  # as `gcra` has it
                 ahead_ns = max(self._tats.get(key, 0) - now_ns, 0)
-                left = (period_s * _NS - ahead_ns) * limit.amount // (period_s * _NS)
+                left = (spacing_ns * limit.amount - ahead_ns) // spacing_ns
                 states.append(RateState(limit, max(0, left), -(-ahead_ns // _NS)))
             elif key in self._counts:
                 _, end_ms = self._bounds(limit.window, now_ms)

@@ -149,9 +149,11 @@ class RedisPipe:
         if self._reported:
             _log.info("redis_is_back")
         self._reported = False
-        self._wake.set()
-        for tell in self._on_up:
+        waiting, self._queue = self._queue, []
+        for tell in self._on_up:  # what the server has to be told comes before what is asked of it again
             tell()
+        self._queue += waiting
+        self._wake.set()
 
     def _fall(self) -> None:
         """Refuse what was asked, but for what may be sent again and still has time."""

@@ -58,7 +58,7 @@ class RedisAnswers:
 
     async def find(self, fingerprint: str) -> Entry | None:
         try:
-            found = await self._pipe.call("GET", _key(fingerprint))  # not again: it would be ahead of what is untold
+            found = await self._pipe.call("GET", _key(fingerprint), again=True)
         except (RedisGone, ResponseError):
             return None
         if found is None or found == _MARK:

@@ -59,6 +59,12 @@ async def test_accounts_come_from_a_file_and_drift_is_told(shell: Shell) -> None
     assert (await shell.gateway.generate(key["key"], seed=1)).status_code == 403
 
 
+async def test_a_file_of_thousands_is_taken_and_keeps_the_name_that_it_is_given(shell: Shell) -> None:
+    write(shell, {"users": [{"name": f"user {number}", "email": f"{number}@example.com"} for number in range(2000)]})
+    made = await shell.json("apply", "-f", "accounts.yaml", "--source", "sales.yaml")
+    assert (made["source"], len(made["changes"])) == ("sales.yaml", 2000)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.engine import URL
 
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, StorageFailed
 from gateway.services.backup_files import MANIFEST
 from gateway.services.backups import back_up
 from gateway.services.restoring import Restored, restore, verify
@@ -160,6 +160,15 @@ async def test_a_folder_that_is_there_is_left_alone(source: Database, kept: Path
     assert sorted(kept.iterdir()) == before
 
 
+async def test_a_backup_goes_where_a_link_leads_and_never_over_a_file_system(source: Database, tmp_path: Path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to("far")
+    await back_up(source, tmp_path / "link", secrets=[], tell=silent)
+    assert verify(tmp_path / "far").format == 1
+    with pytest.raises(ConfigurationError, match=r"/dev/shm is a file system of its own; name a folder in it"):
+        await back_up(source, Path("/dev/shm"), secrets=[], tell=silent)
+
+
 async def test_a_backup_that_fails_leaves_nothing(source: Database, tmp_path: Path):
     def fail(name: str, _done: int, _total: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -264,6 +273,16 @@ async def test_a_restore_that_fails_in_the_middle_leaves_an_empty_database_that_
     assert await is_empty(target)
     await put_back(target, kept)
     assert not await is_empty(target)
+
+
+async def test_a_restore_whose_image_store_is_gone_can_be_tried_again(target: Database, kept: Path, tmp_path: Path):
+    (tmp_path / "in the way").write_text("no folder")
+    with pytest.raises(StorageFailed):
+        await put_back(target, kept, images=LocalImageStore(tmp_path / "in the way" / "images"))
+    assert await is_empty(target)
+    elsewhere = LocalImageStore(tmp_path / "elsewhere")
+    assert (await put_back(target, kept, images=elsewhere)).warnings == []
+    assert await elsewhere.get(SHA256) == PICTURE
 
 
 async def test_a_backup_of_an_older_version_is_restored_and_migrated(target: Database, kept: Path):
