@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.config import Settings
-from gateway.storage.notices import NoNotices, Notices, RedisNotices
+from gateway.storage.notices import NoNotices, Notices
 from gateway.storage.rate_limits import CountCalls, MemoryRateLimits, RateLimits
-from gateway.storage.rate_limits_redis import RedisRateLimits
-from gateway.storage.redis_pipe import RedisPipe
-from gateway.storage.shared_answers import NothingShared, RedisAnswers, SharedAnswers
+from gateway.storage.shared_answers import NothingShared, SharedAnswers
 from gateway.telemetry.metrics import Metrics
 
 
@@ -39,6 +37,12 @@ async def open_shared(
 
     if settings.redis_url is None:
         return Shared(local, NothingShared(), NoNotices(), set_share)
+    # redis-py takes a tenth of a start, which a process that has no use for it need not pay
+    from gateway.storage.notices_redis import RedisNotices  # noqa: PLC0415
+    from gateway.storage.rate_limits_redis import RedisRateLimits  # noqa: PLC0415
+    from gateway.storage.redis_pipe import RedisPipe  # noqa: PLC0415
+    from gateway.storage.shared_answers_redis import RedisAnswers  # noqa: PLC0415
+
     url = settings.redis_url.get_secret_value()
     pipe = RedisPipe(url, timeout_s=settings.redis_timeout_s)
     metrics.follow_redis(lambda: pipe.up)

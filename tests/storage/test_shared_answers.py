@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from gateway.storage.redis_pipe import RedisPipe
 from gateway.storage.response_cache import Entry
-from gateway.storage.shared_answers import RedisAnswers
+from gateway.storage.shared_answers_redis import RedisAnswers
 from tests.support.ledger import stored_answer
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.valkey import ValkeyServer
