@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -158,11 +159,17 @@ async def test_a_rolling_restart_behind_it_fails_no_call(
                 statuses[answer.status_code] += 1
 
         callers = asyncio.gather(*(caller(number) for number in range(8)))
-        for process in replicas.processes:
+        for restarted, process in enumerate(replicas.processes, 1):
             process.send_signal(signal.SIGTERM)
             assert await process.exit_code() == 0
             await process.start()
+            await until(partial(is_back, tmp_path / "caddy.log", restarted))  # as a rollout waits before the next one
         stop.set()
         await callers
         assert set(statuses) == {200}
         assert Decimal((await behind.usage())["cost_usd"]) == billed(fake)
+
+
+async def is_back(log: Path, restarted: int) -> bool:
+    """Whether the load balancer has seen every restarted replica ready again."""
+    return log.read_text(encoding="utf-8").count("host is up") >= restarted
