@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import structlog
 from gateway.config import Settings
 from gateway.domain.caller import Caller
 from gateway.domain.limits import Limit, parse_amount
-from gateway.domain.usage_row import UsageRow
 from gateway.errors import ConfigurationError
 from gateway.resources.databases import open_configured_database
 from gateway.resources.graph import Resources
 from gateway.resources.image_stores import open_image_store
+from gateway.resources.journals import delivery
 from gateway.resources.keeping import keeper, not_kept
 from gateway.resources.models import served_models
 from gateway.resources.shared import open_shared
@@ -101,7 +101,7 @@ class Builder:
         self._background(self._images.run())
         self._metrics = Metrics()
         self._show_metrics(place)
-        self._journal = Journal(place / "journal", _delivery(self._database), lag=self._metrics.journal_lag_rows)
+        self._journal = Journal(place / "journal", delivery(self._database), lag=self._metrics.journal_lag_rows)
         self._stack.push_async_callback(self._journal.close)
         await self._journal.recover()
         self._background(self._journal.run())
@@ -321,13 +321,6 @@ def _report_end(task: asyncio.Task[None]) -> None:
     """Background work goes on for ever: an end by itself is a defect, and must not pass in silence."""
     if not task.cancelled() and task.exception() is not None:
         _log.critical("background_work_ended", exc_info=task.exception())
-
-
-def _delivery(database: Database) -> Callable[[Sequence[UsageRow]], Awaitable[None]]:
-    async def deliver(rows: Sequence[UsageRow]) -> None:
-        await database.write(lambda conn: usage_log.add(conn, rows))
-
-    return deliver
 
 
 async def _retain(cache: CacheAdministration, settings: Settings) -> None:

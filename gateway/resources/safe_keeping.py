@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 from gateway.config import Settings
 from gateway.config_sections import padded
-from gateway.domain.usage_row import UsageRow
 from gateway.errors import ConfigurationError
 from gateway.resources.databases import open_configured_database, unhurried_options
 from gateway.resources.image_stores import open_image_store
+from gateway.resources.journals import delivery
 from gateway.services import backups, restoring
 from gateway.services.backup_files import Manifest
 from gateway.services.restoring import Restored, verify
-from gateway.storage import usage_log
 from gateway.storage.data_dir import locked, make_data_dir
 from gateway.storage.database import Database, database_url, open_database
 from gateway.storage.image_spool import SpooledImageStore
@@ -108,11 +107,7 @@ async def _copy(source: Database, target: Database, settings: Settings, tell: Te
 
 async def _deliver_journal(database: Database, folder: Path) -> None:
     """Rows that a killed gateway left on disk belong to what is copied."""
-
-    async def deliver(rows: Sequence[UsageRow]) -> None:
-        await database.write(lambda conn: usage_log.add(conn, rows))
-
-    journal = Journal(folder, deliver, lag=Metrics().journal_lag_rows)
+    journal = Journal(folder, delivery(database), lag=Metrics().journal_lag_rows)
     try:
         await journal.recover()
     finally:

@@ -93,6 +93,7 @@ class ChangeFollower:
 
     async def _follow(self) -> None:
         while True:
+            await asyncio.sleep(self._interval_s)
             try:
                 await self.poll()
                 await self._prune()
@@ -100,7 +101,6 @@ class ChangeFollower:
                 self._report(exc)
             else:
                 self._failing = False
-            await asyncio.sleep(self._interval_s)
 
     async def _prune(self) -> None:
         assert self._last_ms is not None

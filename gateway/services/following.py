@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from gateway.domain.answer import StoredAnswer
+from gateway.storage.pauses import Sleep, pause
 
 _POLL_S = 0.5
 
@@ -27,7 +28,7 @@ class _Followed:
 class Following:
     """One look at a time for each generation: a thousand who wait for it ask SQL as often as one."""
 
-    def __init__(self, look: Look, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(self, look: Look, *, sleep: Sleep = asyncio.sleep) -> None:
         self._look = look
         self._sleep = sleep
         self._followed: dict[str, _Followed] = {}
@@ -68,12 +69,4 @@ class Following:
             answer = await self._look(generation_id)
             if answer is not None:
                 return answer
-            await self._wait(followed.told)
-
-    async def _wait(self, told: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(self._sleep(_POLL_S)), asyncio.ensure_future(told.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
+            await pause(_POLL_S, unless=followed.told, sleep=self._sleep)

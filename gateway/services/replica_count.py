@@ -37,15 +37,15 @@ class ReplicaCount:
         self._share(max(1, await self._database.write(lambda conn: replicas.beat(conn, self._process_id))))
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever, after the first heartbeat."""
         while True:
+            await self._sleep(_PERIOD_S)
             try:
                 await self.beat()
             except LedgerUnavailable as exc:
                 _log.debug("replicas_not_counted", reason=str(exc.__cause__))
             except Exception:  # noqa: BLE001  (whatever it was, the next heartbeat is due)
                 _log.exception("heartbeat_failed")
-            await self._sleep(_PERIOD_S)
 
     async def leave(self) -> None:
         with suppress(LedgerUnavailable):

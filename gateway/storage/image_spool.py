@@ -8,13 +8,14 @@ StorageFailed, and the picture is fetched again later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import structlog
 
 from gateway.errors import StorageFailed
 from gateway.storage.images import ImageStore, LocalImageStore, Method
+from gateway.storage.pauses import Sleep, pause
 
 _PERIOD_S = 15.0
 _log = structlog.get_logger(__name__)
@@ -23,9 +24,7 @@ _log = structlog.get_logger(__name__)
 class SpooledImageStore:
     """An image store with a spool behind it."""
 
-    def __init__(
-        self, store: ImageStore, spool: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> None:
+    def __init__(self, store: ImageStore, spool: Path, *, sleep: Sleep = asyncio.sleep) -> None:
         self.place = store.place
         self._store = store
         self._spool = LocalImageStore(spool)
@@ -74,16 +73,7 @@ class SpooledImageStore:
                 _log.warning("image_store_unavailable", reason=exc.message)
             except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
                 _log.exception("spool_not_unloaded")
-            await self._pause()
-
-    async def _pause(self) -> None:
-        """Until the next round is due, or the store is back."""
-        ends = {asyncio.ensure_future(self._sleep(_PERIOD_S)), asyncio.ensure_future(self._back.wait())}
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for end in ends:
-                end.cancel()
+            await pause(_PERIOD_S, unless=self._back, sleep=self._sleep)
 
     async def unload(self) -> int:
         """Move what is spooled into the store. Returns how many. Raises StorageFailed while the store is gone."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -23,7 +22,7 @@ from tests.support.http_client import open_client
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.raw_server import Handler, raw_server, read_request
-from tests.support.replicas import engines_for, process_fleet
+from tests.support.replicas import calling, engines_for, process_fleet
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
@@ -148,24 +147,14 @@ async def test_a_rolling_restart_behind_it_fails_no_call(
     ):
         behind = Gateway(base_url, http)
         key = await behind.new_key()
-        statuses: Counter[int] = Counter()
-        stop = asyncio.Event()
-
-        async def caller(number: int) -> None:
-            seed = 0
-            while not stop.is_set():
-                seed += 1
-                answer = await behind.generate(key, seed=number * 1000 + 1 + seed // 2, image_size="square")
-                statuses[answer.status_code] += 1
-
-        callers = asyncio.gather(*(caller(number) for number in range(8)))
-        for restarted, process in enumerate(replicas.processes, 1):
-            process.send_signal(signal.SIGTERM)
-            assert await process.exit_code() == 0
-            await process.start()
-            await until(partial(is_back, tmp_path / "caddy.log", restarted))  # as a rollout waits before the next one
-        stop.set()
-        await callers
+        async with calling(behind, key) as statuses:
+            for restarted, process in enumerate(replicas.processes, 1):
+                process.send_signal(signal.SIGTERM)
+                assert await process.exit_code() == 0
+                await process.start()
+                await until(
+                    partial(is_back, tmp_path / "caddy.log", restarted)
+                )  # as a rollout waits before the next one
         assert set(statuses) == {200}
         assert Decimal((await behind.usage())["cost_usd"]) == billed(fake)
 

@@ -18,22 +18,10 @@ from tests.e2e.test_money import billed
 from tests.support.gateway import Gateway
 from tests.support.http_client import open_client
 from tests.support.load_balancer import LOOKS_EVERY_S, load_balanced
-from tests.support.postgres import PostgresServer
-from tests.support.replicas import Engines, ProcessFleet, engines_for, expire_leases, process_fleet
-from tests.support.valkey import ValkeyServer
+from tests.support.replicas import Engines, ProcessFleet, calling, expire_leases, process_fleet
 from tests.support.waiting import until
 
 PRICE = Decimal("0.065")
-
-
-@pytest.fixture
-async def engines(tmp_path: Path, postgres: PostgresServer, valkey: ValkeyServer) -> Engines:
-    return await engines_for(tmp_path, postgres, valkey)
-
-
-@pytest.fixture
-async def fake() -> FakeProvider:
-    return FakeProvider()
 
 
 @pytest.fixture
@@ -178,23 +166,11 @@ async def test_a_rolling_restart_under_load_fails_no_call(engines: Engines) -> N
     ):
         behind = Gateway(base_url, http)
         key = await behind.new_key()
-        statuses: Counter[int] = Counter()
-        stop = asyncio.Event()
-
-        async def caller(number: int) -> None:
-            seed = 0
-            while not stop.is_set():
-                seed += 1
-                answer = await behind.generate(key, seed=number * 1000 + 1 + seed // 2, image_size="square")
-                statuses[answer.status_code] += 1
-
-        callers = asyncio.gather(*(caller(number) for number in range(8)))
-        for process in replicas.processes:
-            process.send_signal(signal.SIGTERM)
-            assert await process.exit_code() == 0
-            await process.start()
-        stop.set()
-        await callers
+        async with calling(behind, key) as statuses:
+            for process in replicas.processes:
+                process.send_signal(signal.SIGTERM)
+                assert await process.exit_code() == 0
+                await process.start()
         assert set(statuses) == {200}
         assert statuses[200] > 100
         assert Decimal((await behind.usage())["cost_usd"]) == billed(fake)

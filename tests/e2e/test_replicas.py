@@ -26,11 +26,6 @@ PRICE = Decimal("0.065")
 
 
 @pytest.fixture
-async def engines(tmp_path: Path, postgres: PostgresServer, valkey: ValkeyServer) -> Engines:
-    return await engines_for(tmp_path, postgres, valkey)
-
-
-@pytest.fixture
 async def proxied(
     tmp_path: Path, postgres: PostgresServer, valkey: ValkeyServer
 ) -> AsyncIterator[tuple[Engines, Proxy]]:

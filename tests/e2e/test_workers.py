@@ -15,22 +15,10 @@ import pytest
 from gateway.demo.provider import FakeProvider, running
 from tests.support.gateway import Gateway, GatewayProcess
 from tests.support.http_client import open_client
-from tests.support.postgres import PostgresServer
-from tests.support.replicas import Engines, engines_for, process_fleet
-from tests.support.valkey import ValkeyServer
+from tests.support.replicas import Engines, process_fleet
 from tests.support.waiting import until
 
 WORKERS = 2
-
-
-@pytest.fixture
-async def engines(tmp_path: Path, postgres: PostgresServer, valkey: ValkeyServer) -> Engines:
-    return await engines_for(tmp_path, postgres, valkey)
-
-
-@pytest.fixture
-async def fake() -> FakeProvider:
-    return FakeProvider()
 
 
 @pytest.fixture

@@ -19,28 +19,22 @@ from pathlib import Path
 import psutil
 
 from gateway.demo.provider import FakeProvider, running
-from tests.soak.load import MixedLoad
+from tests.soak.load import SEED, MixedLoad, impatient_provider
 from tests.soak.verdict import CALLS_AND_COST, IDS, TOTALS, compare, differences, quiet, usage_faults
 from tests.support.gateway import Gateway, GatewayProcess
 from tests.support.http_client import open_client
 
 KILLS = int(os.environ.get("SOAK_KILLS", "100"))
 LONGEST_S = float(os.environ.get("SOAK_S", "900"))
-SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randint(1, 10**9)
 _PROVIDER_KEYS = ["provider-secret", "second-secret", "third-secret"]
 
 
 async def main() -> int:
     fake = FakeProvider(keys=_PROVIDER_KEYS, delay_s=0.1)
-    provider = {
-        "timeout_s": 5,
-        "books_lag_s": 1,
-        "api_keys": [{"value": key, "max_concurrency": 1000} for key in _PROVIDER_KEYS],
-    }
     with tempfile.TemporaryDirectory(prefix="darkroom-soak-") as name:
         folder = Path(name)
         async with running(fake) as url, open_client(connect_timeout_s=30) as http:
-            process = GatewayProcess(folder / "data", url, folder / "log", provider=provider)
+            process = GatewayProcess(folder / "data", url, folder / "log", provider=impatient_provider(_PROVIDER_KEYS))
             await process.start()
             try:
                 return await soak(process, Gateway(process.base_url, http), fake, folder)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ import httpx
 from gateway.demo.provider import FakeProvider
 from tests.support.gateway import Gateway
 
+SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randint(1, 10**9)
 _CALLERS = 16
 _SMALL = {"width": 256, "height": 256}
 _FAULTS: list[dict[str, Any]] = [
@@ -24,6 +27,12 @@ _FAULTS: list[dict[str, Any]] = [
     {"state_cost": False},
     {"price_usd": "0.08"},
 ]
+
+
+def impatient_provider(keys: Sequence[str]) -> dict[str, Any]:
+    """Settings of a provider that is given up soon, and whose books are believed soon."""
+    api_keys = [{"value": key, "max_concurrency": 1000} for key in keys]
+    return {"timeout_s": 5, "books_lag_s": 1, "api_keys": api_keys}
 
 
 class MixedLoad:

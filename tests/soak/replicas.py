@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ import sqlalchemy as sa
 
 from gateway.demo.provider import FakeProvider, running
 from gateway.storage.database import open_database
-from tests.soak.load import MixedLoad
+from tests.soak.load import SEED, MixedLoad, impatient_provider
 from tests.soak.verdict import CALLS_AND_COST, IDS, TOTALS, compare, differences, quiet, usage_faults
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.proxy import Proxy, proxy_to
@@ -31,7 +30,6 @@ from tests.support.replicas import Engines, ProcessFleet, engines_for, process_f
 from tests.support.valkey import ValkeyServer, running_valkey
 
 SECONDS = float(os.environ.get("SOAK_REPLICAS_S", "60"))
-SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randint(1, 10**9)
 _PROVIDER_KEYS = ["provider-secret", "second-secret"]
 _LOST_S = 1.0
 """What the replica of Redis has not heard of when it becomes the primary."""
@@ -49,18 +47,13 @@ class InTurn:
 
 async def main() -> int:
     fake = FakeProvider(keys=_PROVIDER_KEYS, delay_s=0.1)
-    provider = {
-        "timeout_s": 5,
-        "books_lag_s": 1,
-        "api_keys": [{"value": key, "max_concurrency": 1000} for key in _PROVIDER_KEYS],
-    }
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-soak-")))
         postgres = stack.enter_context(running_postgres())
         primary, second = (stack.enter_context(running_valkey()) for _ in range(2))
         async with proxy_to(primary.port) as proxy, running(fake) as url:
             engines = await engines_for(folder, postgres, primary, redis_port=proxy.port)
-            async with process_fleet(engines, url, replicas=2, provider=provider) as replicas:
+            async with process_fleet(engines, url, replicas=2, provider=impatient_provider(_PROVIDER_KEYS)) as replicas:
                 return await soak(engines, replicas, fake, Redis(primary, second, proxy), postgres)
 
 

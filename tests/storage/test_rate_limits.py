@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
@@ -13,26 +12,8 @@ from gateway.domain.api_key import Mode
 from gateway.domain.limits import Metric, ScopeKind, Window
 from gateway.errors import BudgetExhausted, LimitExceeded, QuotaExceeded, RateLimitExceeded
 from gateway.storage.rate_limits import MemoryRateLimits
-from gateway.storage.rate_limits_redis import RedisRateLimits
-from tests.support.admission import Door, RunningPipe, UsageLog, caller, requests
+from tests.support.admission import Door, caller, requests
 from tests.support.ledger import limit
-from tests.support.valkey import ValkeyServer
-
-
-@pytest.fixture
-def log() -> UsageLog:
-    return UsageLog()
-
-
-@pytest.fixture
-def memory(log: UsageLog) -> Door:
-    return Door(MemoryRateLimits(log.count), log)
-
-
-@pytest.fixture
-async def redis(log: UsageLog, valkey: ValkeyServer) -> AsyncIterator[Door]:
-    async with RunningPipe(valkey) as pipe:
-        yield Door(RedisRateLimits(pipe, MemoryRateLimits(log.count), log.count), log)
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,22 +16,6 @@ from tests.support.admission import Door, RunningPipe, UsageLog, caller, request
 from tests.support.proxy import Mood, proxy_to
 from tests.support.valkey import ValkeyServer, running_valkey
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def log() -> UsageLog:
-    return UsageLog()
-
-
-@pytest.fixture
-def memory(log: UsageLog) -> Door:
-    return Door(MemoryRateLimits(log.count), log)
-
-
-@pytest.fixture
-async def redis(log: UsageLog, valkey: ValkeyServer) -> AsyncIterator[Door]:
-    async with RunningPipe(valkey) as pipe:
-        yield Door(RedisRateLimits(pipe, MemoryRateLimits(log.count), log.count), log)
 
 
 async def test_processes_share_their_limits(redis: Door, log: UsageLog, valkey: ValkeyServer):

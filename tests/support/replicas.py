@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -143,3 +144,24 @@ async def process_fleet(
         finally:
             for process in processes:
                 process.kill()
+
+
+@asynccontextmanager
+async def calling(gateway: Gateway, key: str) -> AsyncIterator[Counter[int]]:
+    """Eight callers that never stop asking, each for new pictures and then for the same again. The statuses so far;
+    complete after the block.
+    """
+    statuses: Counter[int] = Counter()
+    stop = asyncio.Event()
+
+    async def caller(number: int) -> None:
+        seed = 0
+        while not stop.is_set():
+            seed += 1
+            answer = await gateway.generate(key, seed=number * 1000 + 1 + seed // 2, image_size="square")
+            statuses[answer.status_code] += 1
+
+    callers = asyncio.gather(*(caller(number) for number in range(8)))
+    yield statuses
+    stop.set()
+    await callers
