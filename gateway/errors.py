@@ -70,6 +70,14 @@ class KeyDisabled(DarkroomError):
     type = "permission_error"
 
 
+class Forbidden(DarkroomError):
+    """An administrator whose role does not go so far, or whose team it is not."""
+
+    code = "forbidden"
+    status = 403
+    type = "permission_error"
+
+
 class ModelNotAllowed(DarkroomError):
     code = "model_not_allowed"
     status = 403

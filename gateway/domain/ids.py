@@ -14,7 +14,7 @@ import secrets
 import time
 from typing import Literal
 
-IdKind = Literal["team", "user", "key", "gen", "img", "req", "evt", "adj", "pkey"]
+IdKind = Literal["team", "user", "key", "gen", "img", "req", "evt", "adj", "pkey", "adm", "hook", "alert", "dlv"]
 
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LETTERS = b"dk"

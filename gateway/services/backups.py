@@ -36,7 +36,7 @@ from gateway.storage.migrations import current_revision, revisions
 from gateway.storage.sealing import sealed_by
 from gateway.storage.table_files import Tell, dump, kept_tables, sha256_of, writing_to
 from gateway.storage.tables import images as images_table
-from gateway.storage.tables import provider_keys
+from gateway.storage.tables_accounts import provider_keys
 
 _AT_ONCE = 16
 

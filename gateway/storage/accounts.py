@@ -18,7 +18,7 @@ from gateway.domain.api_key import Mode
 from gateway.errors import InvalidRequest, NotFound
 from gateway.storage.database import now_ms
 from gateway.storage.paging import DEFAULT_LIMIT, Page, filtered, is_id, read_page
-from gateway.storage.tables import keys, teams, users
+from gateway.storage.tables_accounts import keys, teams, users
 
 
 class Team(msgspec.Struct, frozen=True, kw_only=True):

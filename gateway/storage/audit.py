@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from gateway.domain.ids import new_id
 from gateway.storage.database import now_ms
 from gateway.storage.paging import DEFAULT_LIMIT, Page, filtered, read_page
-from gateway.storage.tables import audit_log
+from gateway.storage.tables_accounts import audit_log
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from gateway.errors import Conflict
-from gateway.storage.tables import declared
+from gateway.storage.tables_accounts import declared
 
 Place = tuple[str, str]
 """The kind of an account, and its name within its file."""

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window
-from gateway.storage.tables import limits
+from gateway.storage.tables_accounts import limits
 
 
 def put_limits(conn: sa.Connection, scope: ScopeKind, scope_id: str, wanted: Sequence[Limit]) -> None:

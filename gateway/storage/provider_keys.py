@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.storage.database import now_ms
-from gateway.storage.tables import provider_keys
+from gateway.storage.tables_accounts import provider_keys
 
 
 class StoredKey(msgspec.Struct, frozen=True, kw_only=True):

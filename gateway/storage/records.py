@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from gateway.storage.paging import DEFAULT_LIMIT, Page, filtered, is_id, read_page
-from gateway.storage.tables import generations, keys, usage_log
+from gateway.storage.tables import generations, usage_log
+from gateway.storage.tables_accounts import keys
 
 
 def list_generations(

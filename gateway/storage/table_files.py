@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from gateway.errors import ConfigurationError
 from gateway.storage.tables import metadata, replicas, schema_floor
+from gateway.storage.tables_accounts import sessions
 
 Kind = Literal["text", "integer", "boolean", "bytes"]
 Tell = Callable[[str, int, int], None]
@@ -81,11 +82,11 @@ class _Tally:
 
 
 def kept_tables() -> dict[str, list[Column]]:
-    """The tables of this version, and the columns of each; not the schema's own, and not who runs now."""
+    """The tables of this version, and the columns of each; not the schema's own, nor who runs or is signed in now."""
     return {
         str(table.name): [Column(str(column.name), _kind(column.type)) for column in table.columns]
         for table in metadata.sorted_tables
-        if table not in {schema_floor, replicas}
+        if table not in {schema_floor, replicas, sessions}
     }
 
 

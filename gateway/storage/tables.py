@@ -1,152 +1,43 @@
-"""The tables. Times are milliseconds since the epoch (`_ms`), money is integers of micro-dollars (`_micro_usd`)."""
+"""The tables of money, pictures and usage, and what processes tell each other; `tables_accounts` has the others.
+
+`metadata` holds all of them. Times are milliseconds since the epoch (`_ms`), money is micro-dollars (`_micro_usd`).
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import sqlalchemy as sa
 
 from gateway.domain.usage_row import UsageRow
+from gateway.storage import tables_accounts as _tables_accounts  # noqa: F401  (metadata holds them all)
+from gateway.storage.columns import big, id_column, moment, text
+from gateway.storage.columns import metadata as metadata  # noqa: PLC0414  (exported)
 from gateway.storage.database import Json
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 UNDER_WAY = ("pending", "sent", "answered")
 """States of a generation that equal calls join."""
 
-
-def _id(name: str = "id", **options: Any) -> sa.Column[str]:
-    return sa.Column(name, sa.String(64), **options)
-
-
-def _ms(name: str, **options: Any) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, **options)
-
-
-def _big(name: str, *, nullable: bool = False, **options: Any) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, nullable=nullable, **options)
-
-
-def _text(name: str, *, nullable: bool = False, **options: Any) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=nullable, **options)
-
-
 schema_floor = sa.Table(  # one row: the oldest revision whose code can use this schema
     "schema_floor",
     metadata,
-    _text("revision", primary_key=True),
+    text("revision", primary_key=True),
 )
 
-# -- accounts --------------------------------------------------------------------------------------------------------
-
-teams = sa.Table(
-    "teams",
-    metadata,
-    _id(primary_key=True),
-    _text("name"),
-    sa.Column("labels", Json, nullable=False),
-    _ms("created_ms", nullable=False),
-    _ms("deleted_ms"),
-)
-
-users = sa.Table(
-    "users",
-    metadata,
-    _id(primary_key=True),
-    _text("name"),
-    _text("email", nullable=True),
-    _id("team_id", index=True),
-    sa.Column("labels", Json, nullable=False),
-    _ms("created_ms", nullable=False),
-    _ms("deleted_ms"),
-)
-
-keys = sa.Table(
-    "keys",
-    metadata,
-    _id(primary_key=True),
-    _id("user_id", nullable=False, index=True),
-    _text("name", nullable=True),
-    _text("mode"),
-    _text("prefix", unique=True),
-    _text("hash"),
-    sa.Column("models", Json),  # None: every model
-    sa.Column("labels", Json, nullable=False),
-    _ms("created_ms", nullable=False),
-    _ms("expires_ms"),
-    _ms("disabled_ms"),
-    _ms("deleted_ms"),
-    _id("rotated_to"),
-)
-
-limits = sa.Table(
-    "limits",
-    metadata,
-    _text("scope", primary_key=True),
-    _id("scope_id", primary_key=True),
-    _text("metric", primary_key=True),
-    _text("window", primary_key=True),
-    _big("amount"),
-)
-
-provider_keys = sa.Table(
-    "provider_keys",
-    metadata,
-    _id(primary_key=True),
-    _text("provider", index=True),
-    _text("name", nullable=True),
-    _text("secret", nullable=True),  # sealed; None: the key of the settings that has this id
-    _text("hint"),  # its last characters, for people
-    _big("weight"),
-    _big("max_concurrency"),
-    _ms("created_ms", nullable=False),
-    _ms("disabled_ms"),
-    _ms("deleted_ms"),
-)
-
-declared = sa.Table(  # accounts that a file declares: they are changed there alone
-    "declared",
-    metadata,
-    _id("object_id", primary_key=True),
-    _text("source"),
-    _text("kind"),
-    _text("handle"),  # their name in the file
-    sa.UniqueConstraint("source", "kind", "handle"),
-)
-
-audit_log = sa.Table(
-    "audit_log",
-    metadata,
-    _id(primary_key=True),
-    _ms("at_ms", nullable=False, index=True),
-    _text("actor"),
-    _text("action"),
-    _text("object_kind"),
-    _id("object_id", nullable=False),
-    sa.Column("detail", Json),
-)
+# -- processes ------------------------------------------------------------------------------------------------------
 
 changes = sa.Table(
     "changes",
     metadata,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    _ms("at_ms", nullable=False, index=True),
-    _text("kind"),
-    _text("object_id"),
+    moment("at_ms", nullable=False, index=True),
+    text("kind"),
+    text("object_id"),
 )
 
 replicas = sa.Table(  # the processes that share this database
     "replicas",
     metadata,
-    _text("process_id", primary_key=True),
-    _ms("seen_ms", nullable=False),
+    text("process_id", primary_key=True),
+    moment("seen_ms", nullable=False),
 )
 
 # -- money -----------------------------------------------------------------------------------------------------------
@@ -154,41 +45,41 @@ replicas = sa.Table(  # the processes that share this database
 generations = sa.Table(
     "generations",
     metadata,
-    _id(primary_key=True),
-    _text("status"),
-    _text("mode"),
-    _text("fingerprint"),
-    _text("flight", nullable=True),  # the fingerprint when equal calls may join and the answer may be stored
-    _text("model"),
-    _text("model_version"),
-    _text("provider"),
-    _text("provider_key_id", nullable=True),
-    _id("key_id", nullable=False),
-    _id("user_id", nullable=False),
-    _id("team_id"),
+    id_column(primary_key=True),
+    text("status"),
+    text("mode"),
+    text("fingerprint"),
+    text("flight", nullable=True),  # the fingerprint when equal calls may join and the answer may be stored
+    text("model"),
+    text("model_version"),
+    text("provider"),
+    text("provider_key_id", nullable=True),
+    id_column("key_id", nullable=False),
+    id_column("user_id", nullable=False),
+    id_column("team_id"),
     sa.Column("request", Json),  # canonical parameters, as privacy.store_prompts allows
     sa.Column("expected", Json, nullable=False),  # what the pictures must be: count, extension, size
-    _big("images"),  # asked; the images delivered once settled
-    _big("megapixels"),
-    _big("reserved_micro_usd"),
-    _big("cost_micro_usd", nullable=True),  # None: unknown
-    _big("adjusted_micro_usd", server_default="0"),  # the sum of its adjustments
-    _text("settled_by", nullable=True),  # after `unknown`: answer | books | estimate | administrator
+    big("images"),  # asked; the images delivered once settled
+    big("megapixels"),
+    big("reserved_micro_usd"),
+    big("cost_micro_usd", nullable=True),  # None: unknown
+    big("adjusted_micro_usd", server_default="0"),  # the sum of its adjustments
+    text("settled_by", nullable=True),  # after `unknown`: answer | books | estimate | administrator
     sa.Column("overrun", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("price_rule", Json, nullable=False),
     sa.Column("answer", Json),  # the provider's, from `answered` until it is published
     sa.Column("published", sa.LargeBinary),  # the stored answer, from then on: for repeats and receipts
-    _text("repeat_key", nullable=True),  # the same for equal calls of one key and end user
-    _ms("abandoned_ms"),  # its caller went without an answer, and nobody has been given the picture since
-    _text("inference_id", nullable=True),
+    text("repeat_key", nullable=True),  # the same for equal calls of one key and end user
+    moment("abandoned_ms"),  # its caller went without an answer, and nobody has been given the picture since
+    text("inference_id", nullable=True),
     sa.Column("usage", Json(UsageRow), nullable=False),  # the buyer's usage row, for whoever publishes
     sa.Column("error", Json),
-    _text("lease_owner", nullable=True),
-    _ms("lease_until_ms"),
-    _ms("created_ms", nullable=False),
-    _ms("sent_ms"),
-    _ms("answered_ms"),
-    _ms("finished_ms"),
+    text("lease_owner", nullable=True),
+    moment("lease_until_ms"),
+    moment("created_ms", nullable=False),
+    moment("sent_ms"),
+    moment("answered_ms"),
+    moment("finished_ms"),
     sa.Index("ix_generations_user_id_created_ms", "user_id", "created_ms"),
     sa.Index("ix_generations_team_id_created_ms", "team_id", "created_ms"),
     sa.Index("ix_generations_key_id_created_ms", "key_id", "created_ms"),
@@ -226,42 +117,42 @@ sa.Index(
 adjustments = sa.Table(
     "adjustments",
     metadata,
-    _id(primary_key=True),
-    _id("generation_id", nullable=False, index=True),
-    _ms("at_ms", nullable=False),
-    _big("amount_micro_usd"),  # what the cost was too low by; negative: too high
-    _text("reason"),
-    _text("actor"),
+    id_column(primary_key=True),
+    id_column("generation_id", nullable=False, index=True),
+    moment("at_ms", nullable=False),
+    big("amount_micro_usd"),  # what the cost was too low by; negative: too high
+    text("reason"),
+    text("actor"),
 )
 
 shares = sa.Table(  # users other than its buyer who were promised the picture of a generation
     "shares",
     metadata,
-    _id("generation_id", primary_key=True),
-    _id("user_id", primary_key=True),
+    id_column("generation_id", primary_key=True),
+    id_column("user_id", primary_key=True),
 )
 
 idempotency_keys = sa.Table(
     "idempotency_keys",
     metadata,
-    _id("key_id", primary_key=True),
-    _text("idempotency_key", primary_key=True),
-    _text("request_hash"),
-    _id("generation_id", nullable=False, index=True),
-    _ms("expires_ms", nullable=False, index=True),
+    id_column("key_id", primary_key=True),
+    text("idempotency_key", primary_key=True),
+    text("request_hash"),
+    id_column("generation_id", nullable=False, index=True),
+    moment("expires_ms", nullable=False, index=True),
 )
 
 counters = sa.Table(
     "counters",
     metadata,
-    _text("mode", primary_key=True),
-    _text("scope", primary_key=True),
-    _id("scope_id", primary_key=True),
-    _text("metric", primary_key=True),
-    _text("window", primary_key=True),
+    text("mode", primary_key=True),
+    text("scope", primary_key=True),
+    id_column("scope_id", primary_key=True),
+    text("metric", primary_key=True),
+    text("window", primary_key=True),
     sa.Column("window_start_ms", sa.BigInteger, primary_key=True),
-    _big("spent"),
-    _big("reserved"),
+    big("spent"),
+    big("reserved"),
     sa.CheckConstraint("spent >= 0", name="spent"),
     sa.CheckConstraint("reserved >= 0", name="reserved"),
 )
@@ -269,23 +160,23 @@ counters = sa.Table(
 holds = sa.Table(
     "holds",
     metadata,
-    _id("generation_id", primary_key=True),
-    _text("scope", primary_key=True),
-    _id("scope_id", primary_key=True),
-    _text("metric", primary_key=True),
-    _text("window", primary_key=True),
-    _big("window_start_ms"),
-    _big("amount"),
+    id_column("generation_id", primary_key=True),
+    text("scope", primary_key=True),
+    id_column("scope_id", primary_key=True),
+    text("metric", primary_key=True),
+    text("window", primary_key=True),
+    big("window_start_ms"),
+    big("amount"),
 )
 
 price_estimates = sa.Table(
     "price_estimates",
     metadata,
-    _text("model", primary_key=True),
-    _text("provider", primary_key=True),
-    _text("unit"),
-    _big("listed_micro_usd"),  # the estimate lapses when the listed price changes
-    _big("unit_micro_usd"),
+    text("model", primary_key=True),
+    text("provider", primary_key=True),
+    text("unit"),
+    big("listed_micro_usd"),  # the estimate lapses when the listed price changes
+    big("unit_micro_usd"),
 )
 
 # -- pictures --------------------------------------------------------------------------------------------------------
@@ -293,39 +184,39 @@ price_estimates = sa.Table(
 blobs = sa.Table(
     "blobs",
     metadata,
-    _text("sha256", primary_key=True),
-    _big("size_bytes"),
-    _ms("dead_since_ms", index=True),
-    _ms("deleting_since_ms"),
+    text("sha256", primary_key=True),
+    big("size_bytes"),
+    moment("dead_since_ms", index=True),
+    moment("deleting_since_ms"),
 )
 
 images = sa.Table(
     "images",
     metadata,
-    _id(primary_key=True),
-    _text("sha256", index=True),
-    _id("generation_id", nullable=False, index=True),
-    _big("position"),
-    _text("extension"),
-    _text("content_type"),
-    _big("width"),
-    _big("height"),
-    _big("size_bytes"),
-    _ms("created_ms", nullable=False, index=True),
-    _ms("removed_ms"),
+    id_column(primary_key=True),
+    text("sha256", index=True),
+    id_column("generation_id", nullable=False, index=True),
+    big("position"),
+    text("extension"),
+    text("content_type"),
+    big("width"),
+    big("height"),
+    big("size_bytes"),
+    moment("created_ms", nullable=False, index=True),
+    moment("removed_ms"),
 )
 
 cache_entries = sa.Table(
     "cache_entries",
     metadata,
-    _text("fingerprint", primary_key=True),
-    _id("generation_id", nullable=False, index=True),
-    _text("mode"),
-    _text("model", index=True),
-    _id("user_id", nullable=False, index=True),
+    text("fingerprint", primary_key=True),
+    id_column("generation_id", nullable=False, index=True),
+    text("mode"),
+    text("model", index=True),
+    id_column("user_id", nullable=False, index=True),
     sa.Column("answer", sa.LargeBinary, nullable=False),
-    _ms("created_ms", nullable=False, index=True),
-    _ms("expires_ms"),
+    moment("created_ms", nullable=False, index=True),
+    moment("expires_ms"),
 )
 
 # -- usage -----------------------------------------------------------------------------------------------------------
@@ -334,21 +225,21 @@ usage_log = sa.Table(  # kept in the order of its key, so that rows enter it at 
     "usage_log",
     metadata,
     sa.Column("at_ms", sa.BigInteger, primary_key=True, autoincrement=False),
-    _id(primary_key=True),
-    _text("mode"),
-    _id("key_id", nullable=False),
-    _id("user_id", nullable=False),
-    _id("team_id"),
-    _text("model", nullable=True),
-    _text("provider", nullable=True),
-    _text("outcome"),  # hit | joined | repeated | bought | refused | failed; settlement | adjustment: money alone
-    _big("status"),
-    _text("code", nullable=True),
-    _big("images"),
-    _big("cost_micro_usd", nullable=True),
-    _big("saved_micro_usd"),
-    _big("latency_us"),
-    _id("generation_id"),
+    id_column(primary_key=True),
+    text("mode"),
+    id_column("key_id", nullable=False),
+    id_column("user_id", nullable=False),
+    id_column("team_id"),
+    text("model", nullable=True),
+    text("provider", nullable=True),
+    text("outcome"),  # hit | joined | repeated | bought | refused | failed; settlement | adjustment: money alone
+    big("status"),
+    text("code", nullable=True),
+    big("images"),
+    big("cost_micro_usd", nullable=True),
+    big("saved_micro_usd"),
+    big("latency_us"),
+    id_column("generation_id"),
     sa.Column("tags", Json),
     sa.Column("labels", Json),
     sa.Index("ix_usage_log_user_id_at_ms", "user_id", "at_ms"),
@@ -376,21 +267,21 @@ def _totals(name: str, since: str) -> sa.Table:
         name,
         metadata,
         sa.Column(since, sa.BigInteger, primary_key=True),
-        _text("mode", primary_key=True),
-        _id("key_id", primary_key=True),
-        _id("user_id", primary_key=True),
-        _text("team_id", primary_key=True),  # "" for none: a key column can't be NULL
-        _text("model", primary_key=True),
-        _text("provider", primary_key=True),
-        _big("requests"),
-        _big("counted"),  # those that count against limits of requests: all but those a limit refused
-        _big("hits"),
-        _big("joined"),
-        _big("generations"),
-        _big("images"),
-        _big("errors"),
-        _big("cost_micro_usd"),
-        _big("saved_micro_usd"),
+        text("mode", primary_key=True),
+        id_column("key_id", primary_key=True),
+        id_column("user_id", primary_key=True),
+        text("team_id", primary_key=True),  # "" for none: a key column can't be NULL
+        text("model", primary_key=True),
+        text("provider", primary_key=True),
+        big("requests"),
+        big("counted"),  # those that count against limits of requests: all but those a limit refused
+        big("hits"),
+        big("joined"),
+        big("generations"),
+        big("images"),
+        big("errors"),
+        big("cost_micro_usd"),
+        big("saved_micro_usd"),
         sqlite_with_rowid=False,
     )
 
@@ -401,8 +292,37 @@ usage_daily = _totals("usage_daily", "day_ms")
 reuses = sa.Table(  # how often a generation answered another call, and what that saved
     "reuses",
     metadata,
-    _id("generation_id", primary_key=True),
-    _big("times"),
-    _big("saved_micro_usd"),
+    id_column("generation_id", primary_key=True),
+    big("times"),
+    big("saved_micro_usd"),
     sqlite_with_rowid=False,
+)
+
+# -- statements ------------------------------------------------------------------------------------------------------
+
+statements = sa.Table(  # a month that was closed
+    "statements",
+    metadata,
+    text("month", primary_key=True),  # 2026-11
+    text("mode", primary_key=True),
+    moment("closed_ms", nullable=False),
+    text("closed_by"),
+    big("cost_micro_usd"),
+)
+
+statement_lines = sa.Table(  # its sums, as they were frozen: what the usage log says more today is a later correction
+    "statement_lines",
+    metadata,
+    text("month", primary_key=True),
+    text("mode", primary_key=True),
+    text("of_month", primary_key=True),  # the month itself; an earlier one: what came in after that was closed
+    id_column("key_id", primary_key=True),
+    id_column("user_id", primary_key=True),
+    text("team_id", primary_key=True),  # "" for none
+    text("model", primary_key=True),
+    text("provider", primary_key=True),
+    sa.Column("names", Json, nullable=False),  # of team, user and key, as they were then
+    *(big(name) for name in ("requests", "hits", "joined", "generations", "images", "errors")),
+    big("cost_micro_usd"),
+    big("saved_micro_usd"),
 )

@@ -12,7 +12,7 @@ from gateway.errors import StorageFailed
 from gateway.services import cache_administration
 from gateway.services.answers import AnswerCache
 from gateway.services.cache_administration import CacheAdministration
-from gateway.storage import tables, usage_log, usage_partitions
+from gateway.storage import tables, tables_accounts, usage_log, usage_partitions
 from gateway.storage.database import Database, now_ms, open_database
 from gateway.storage.generations import Intent
 from gateway.storage.image_index import CLAIMED_FOR_MS
@@ -77,13 +77,13 @@ async def test_a_purge_takes_entries_pictures_and_memory_tells_others_and_is_rec
     assert removed == {gone.id: True, kept.id: False}
     changes = [(row["kind"], row["object_id"]) for row in await world.books.rows(tables.changes)]
     assert changes == world.told == [("cache", "a")]
-    [act] = await world.books.rows(tables.audit_log)
+    [act] = await world.books.rows(tables_accounts.audit_log)
     assert (act["actor"], act["action"], act["detail"]) == ("admin", "cache.purge", {"fingerprint": "a", "entries": 1})
 
 
 async def test_a_purge_of_nothing_is_recorded_too(world: World):
     assert await world.cache.purge(PurgeFilter(model="none"), actor="admin", detail={}) == 0
-    assert len(await world.books.rows(tables.audit_log)) == 1
+    assert len(await world.books.rows(tables_accounts.audit_log)) == 1
 
 
 async def test_more_than_a_batch_is_purged_whole(world: World, monkeypatch: pytest.MonkeyPatch):

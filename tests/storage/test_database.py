@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
 from gateway.errors import ConfigurationError, LedgerUnavailable
-from gateway.storage import tables
+from gateway.storage import tables, tables_accounts
 from gateway.storage.database import Database, PostgresOptions, database_url, now_ms, open_database
 from tests.support.line import line_to
 from tests.support.ports import free_port
@@ -24,11 +24,11 @@ TEAM = {"id": "team_1", "name": "Search", "labels": {}, "created_ms": 1}
 
 
 def insert(conn: sa.Connection, **changes) -> None:
-    conn.execute(tables.teams.insert().values(TEAM | changes))
+    conn.execute(tables_accounts.teams.insert().values(TEAM | changes))
 
 
 async def count(database: Database) -> int:
-    found = sa.select(sa.func.count()).select_from(tables.teams)
+    found = sa.select(sa.func.count()).select_from(tables_accounts.teams)
     return await database.read(lambda conn: int(conn.execute(found).scalar_one()))
 
 
@@ -106,9 +106,9 @@ async def _note(seen: list[int], database: Database) -> None:
 
 async def test_writers_at_once_lose_nothing(database: Database):
     await database.write(insert)
-    add = sa.update(tables.teams).values(created_ms=tables.teams.c.created_ms + 1)
+    add = sa.update(tables_accounts.teams).values(created_ms=tables_accounts.teams.c.created_ms + 1)
     await asyncio.gather(*(database.write(lambda conn: conn.execute(add)) for _ in range(100)))
-    found = sa.select(tables.teams.c.created_ms)
+    found = sa.select(tables_accounts.teams.c.created_ms)
     assert await database.read(lambda conn: conn.execute(found).scalar_one()) == 101
 
 
@@ -192,7 +192,7 @@ async def test_the_databases_clock_gives_milliseconds_that_do_not_go_back(databa
 async def test_json_keeps_nul_and_large_integers(database: Database):
     labels = {"nul": "a\u0000b", "large": 2**60, "emoji": "🖼"}
     await database.write(lambda conn: insert(conn, labels=labels))
-    found = sa.select(tables.teams.c.labels)
+    found = sa.select(tables_accounts.teams.c.labels)
     assert await database.read(lambda conn: conn.execute(found).scalar_one()) == labels
 
 
@@ -261,13 +261,13 @@ async def test_two_transactions_in_each_others_way_both_succeed(database: Databa
     def rename(*team_ids: str):
         def work(conn: sa.Connection) -> None:
             for team_id in team_ids:
-                conn.execute(tables.teams.update().filter_by(id=team_id).values(name=f"from {team_ids[0]}"))
+                conn.execute(tables_accounts.teams.update().filter_by(id=team_id).values(name=f"from {team_ids[0]}"))
                 conn.execute(sa.text("SELECT pg_sleep(0.3)"))  # the other one takes its first row meanwhile
 
         return work
 
     await asyncio.gather(database.write(rename("team_a", "team_b")), database.write(rename("team_b", "team_a")))
-    names = await database.read(lambda conn: set(conn.execute(sa.select(tables.teams.c.name)).scalars()))
+    names = await database.read(lambda conn: set(conn.execute(sa.select(tables_accounts.teams.c.name)).scalars()))
     assert len(names) == 1
 
 

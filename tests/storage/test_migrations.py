@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL
 
 from gateway.errors import ConfigurationError
-from gateway.storage import migrations, tables, usage_log, usage_partitions
+from gateway.storage import migrations, tables, tables_accounts, usage_log, usage_partitions
 from gateway.storage.database import Database, now_ms, open_database
 from gateway.storage.migrations import alembic_config, current_revision, migrate, require_known_schema
 from gateway.storage.usage_partitions import is_partition
@@ -144,11 +144,11 @@ def newer_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def with_data(database: Database) -> None:
     await database.write(lambda conn: command.upgrade(alembic_config(conn), "0001"))
     row = {"id": "team_1", "name": "before", "labels": {}, "created_ms": 1}
-    await database.write(lambda conn: conn.execute(tables.teams.insert().values(row)))
+    await database.write(lambda conn: conn.execute(tables_accounts.teams.insert().values(row)))
 
 
 async def names(database: Database) -> list[str]:
-    found = sa.select(tables.teams.c.name)
+    found = sa.select(tables_accounts.teams.c.name)
     return list(await database.read(lambda conn: conn.execute(found).scalars().all()))
 
 

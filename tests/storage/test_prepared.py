@@ -7,19 +7,22 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway.storage import tables
+from gateway.storage import tables, tables_accounts
 from gateway.storage.database import Database, insert_for
 from gateway.storage.prepared import Prepared
 from tests.support.ledger import Books, intent
 
 TEAM = {"id": "team_1", "name": "Search", "labels": {"cost": "é\0"}, "created_ms": 1}
-_t = tables.teams.c
-_ADD = Prepared(lambda dialect: insert_for(dialect, tables.teams).on_conflict_do_nothing())
+_t = tables_accounts.teams.c
+_ADD = Prepared(lambda dialect: insert_for(dialect, tables_accounts.teams).on_conflict_do_nothing())
 _NAMED = Prepared(
     sa.select(_t.id, _t.labels).where(_t.name.in_(("Search", "Maps")), _t.created_ms >= sa.bindparam("since")).limit(9)
 )
 _RENAME = Prepared(
-    sa.update(tables.teams).where(_t.id == sa.bindparam("the_id")).values(name="Maps").returning(_t.name, _t.deleted_ms)
+    sa.update(tables_accounts.teams)
+    .where(_t.id == sa.bindparam("the_id"))
+    .values(name="Maps")
+    .returning(_t.name, _t.deleted_ms)
 )
 
 
@@ -48,7 +51,7 @@ async def test_what_a_change_returns_is_read_whole(database: Database):
 
 
 async def test_other_names_are_another_statement(database: Database):
-    update = Prepared(sa.update(tables.teams).where(_t.id == sa.bindparam("the_id")))
+    update = Prepared(sa.update(tables_accounts.teams).where(_t.id == sa.bindparam("the_id")))
 
     def work(conn: sa.Connection) -> Any:
         _ADD.run(conn, TEAM)
@@ -73,7 +76,7 @@ async def test_bytes_truths_and_types_of_ours_come_back_as_sqlalchemy_brings_the
 
 
 async def test_a_conflict_is_sqlalchemys_and_shows_no_parameters(database: Database):
-    add = Prepared(tables.teams.insert())
+    add = Prepared(tables_accounts.teams.insert())
     for run in (lambda conn: add.run(conn, TEAM), lambda conn: add.run_each(conn, [TEAM])):
         await database.write(lambda conn: _ADD.run(conn, TEAM))
         with pytest.raises(sa.exc.IntegrityError) as refused:

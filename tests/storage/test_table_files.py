@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.errors import ConfigurationError
-from gateway.storage import tables, usage_log
+from gateway.storage import tables, tables_accounts, usage_log
 from gateway.storage.database import Database
 from gateway.storage.table_files import TableFile, dump, kept_tables, load, measure, measure_file
 from tests.support.ledger import Books, flight, stored_image, usage_row
@@ -38,7 +38,7 @@ async def fill(database: Database) -> None:
         "mode": "live", "scope": "user", "scope_id": "u", "metric": "cost_usd", "window": "total",
         "window_start_ms": 0, "spent": 2**62, "reserved": 1,
     }  # fmt: skip
-    await database.write(lambda conn: conn.execute(tables.teams.insert().values(team)))
+    await database.write(lambda conn: conn.execute(tables_accounts.teams.insert().values(team)))
     await database.write(lambda conn: conn.execute(tables.counters.insert().values(counter)))
 
 
@@ -79,7 +79,7 @@ async def test_two_tables_with_the_same_rows_have_the_same_figures_whatever_thei
     for ids in (("a", "b", "c"), ("c", "a", "b"), ("a", "b", "d")):
         await empty(database)
         for row_id in ids:
-            added = tables.teams.insert().values(TEAM | {"id": row_id})
+            added = tables_accounts.teams.insert().values(TEAM | {"id": row_id})
             await database.write(partial(sa.Connection.execute, statement=added))
         found.append(await database.read(lambda conn: measure(conn, "teams", columns)))
     assert found[0] == found[1]
@@ -90,18 +90,18 @@ async def test_two_tables_with_the_same_rows_have_the_same_figures_whatever_thei
 async def test_what_a_table_holds_besides_makes_a_load_fail_and_leaves_nothing(database: Database, tmp_path: Path):
     await fill(database)
     made = await dumped(database, tmp_path)
-    await database.write(lambda conn: conn.execute(sa.delete(tables.teams)))
+    await database.write(lambda conn: conn.execute(sa.delete(tables_accounts.teams)))
     other = {"id": "other", "name": "x", "labels": {}, "created_ms": 1}
-    await database.write(lambda conn: conn.execute(tables.teams.insert().values(other)))
+    await database.write(lambda conn: conn.execute(tables_accounts.teams.insert().values(other)))
     with pytest.raises(ConfigurationError, match="teams does not hold what was written"):
         await database.write(lambda conn: load(conn, "teams", made["teams"], tmp_path, silent))
-    assert [row["id"] for row in await Books(database).rows(tables.teams)] == ["other"]
+    assert [row["id"] for row in await Books(database).rows(tables_accounts.teams)] == ["other"]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_what_postgresql_does_not_take_is_said_by_table(database: Database, tmp_path: Path):
     """A NUL outside of JSON, which SQLite would keep."""
-    await database.write(lambda conn: conn.execute(tables.teams.insert().values(TEAM)))
+    await database.write(lambda conn: conn.execute(tables_accounts.teams.insert().values(TEAM)))
     columns = kept_tables()["teams"]
     made = await database.read(lambda conn: dump(conn, "teams", columns, tmp_path, silent))
     await empty(database)
