@@ -24,12 +24,14 @@ from gateway.api.routes import (
     admin_accounts,
     admin_apply,
     admin_money,
+    admin_pictures,
     admin_providers,
     admin_usage,
     generations,
     images,
     models,
     operations,
+    own_pictures,
     usage,
 )
 from gateway.api.schemas_images import request_schema
@@ -48,9 +50,19 @@ _EXPOSED = [
 ]  # fmt: skip
 
 
-_FOR_CALLERS = [module.router for module in (generations, models, usage, images)]
+_FOR_CALLERS = [module.router for module in (generations, models, usage, images, own_pictures)]
 _FOR_OPERATORS = [
-    *(module.router for module in (admin_accounts, admin_apply, admin_usage, admin_money, admin_providers)),
+    *(
+        module.router
+        for module in (
+            admin_accounts,
+            admin_apply,
+            admin_usage,
+            admin_money,
+            admin_providers,
+            admin_pictures,
+        )
+    ),
     operations.metrics_router,
 ]
 

@@ -15,11 +15,13 @@ from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.declarations import DeclarationService
 from gateway.services.generate_image import ImageGenerator
+from gateway.services.pictures import Pictures
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases
 from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
 from gateway.services.settlement import Settlement
+from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage.database import Database
@@ -45,6 +47,8 @@ class Resources:
     reports: UsageReports
     receipts: Receipts
     gallery: ImageGallery
+    pictures: Pictures
+    thumbnails: Thumbnails
     cache: CacheAdministration
     provider_keys: ProviderKeys
     settlement: Settlement
