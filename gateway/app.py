@@ -23,6 +23,7 @@ from gateway.api.middleware import APPLY_PATH, MAX_EXPORT_BYTES, RECONCILE_PATH,
 from gateway.api.routes import (
     admin_accounts,
     admin_apply,
+    admin_limits,
     admin_money,
     admin_pictures,
     admin_providers,
@@ -61,6 +62,7 @@ _FOR_OPERATORS = [
             admin_money,
             admin_providers,
             admin_pictures,
+            admin_limits,
         )
     ),
     operations.metrics_router,

@@ -26,7 +26,7 @@ from gateway.api.schemas import (
     refusals,
 )
 from gateway.domain.api_key import Mode
-from gateway.domain.limits import ScopeKind, Window
+from gateway.domain.limits import ScopeKind
 
 router = APIRouter(
     prefix="/admin/v1",
@@ -156,7 +156,7 @@ async def rotate_key(
 # -- limits and the audit log -------------------------------------------------------------------------------
 
 
-@router.put("/{scopes}/{scope_id}/limits", responses=_NOT_FOUND)
+@router.put("/{scopes}/{scope_id}/limits", responses=_NOT_FOUND, response_model_exclude_unset=True)
 async def put_limits(
     scopes: Scopes,
     scope_id: str,
@@ -165,12 +165,12 @@ async def put_limits(
     admin: AdminDep,
 ) -> list[LimitAnswer]:
     """Replaces all limits set here; what they have used stays."""
-    entries = [(entry.metric, entry.window or Window.NONE, entry.amount) for entry in body]
+    entries = [limit.entry for limit in body]
     limits = await resources.accounts.put_limits(_scope(scopes), scope_id, entries, actor=admin)
     return [LimitAnswer.of(limit) for limit in limits]
 
 
-@router.get("/{scopes}/{scope_id}/limits", responses=_NOT_FOUND)
+@router.get("/{scopes}/{scope_id}/limits", responses=_NOT_FOUND, response_model_exclude_unset=True)
 async def get_limits(scopes: Scopes, scope_id: str, resources: ResourcesDep) -> list[LimitAnswer]:
     """Those set here, not those of wider scopes."""
     return [LimitAnswer.of(limit) for limit in await resources.accounts.get_limits(_scope(scopes), scope_id)]
