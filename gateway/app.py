@@ -27,6 +27,7 @@ from gateway.api.routes import (
     admin_money,
     admin_pictures,
     admin_providers,
+    admin_tags,
     admin_usage,
     generations,
     images,
@@ -63,6 +64,7 @@ _FOR_OPERATORS = [
             admin_providers,
             admin_pictures,
             admin_limits,
+            admin_tags,
         )
     ),
     operations.metrics_router,

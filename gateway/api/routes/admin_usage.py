@@ -34,6 +34,7 @@ Outcome = Literal["hit", "joined", "repeated", "bought", "refused", "failed", "s
 From = Annotated[Moment | None, Query(alias="from", description="ISO 8601 or Unix seconds.")]
 To = Annotated[Moment | None, Query(description="The range is half-open.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Tag = Annotated[str | None, Query(max_length=200, description="`NAME:VALUE`: calls that carry this tag alone.")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 
 
@@ -51,6 +52,7 @@ async def usage(
     from_: From = None,
     to: To = None,
     mode: Mode = Mode.LIVE,
+    tag: Tag = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Any:
     """Spend, pictures and savings. Without `from`: this month, UTC."""
@@ -62,6 +64,7 @@ async def usage(
         bucket=bucket,
         from_ms=month_start_ms(now_ms) if from_ is None else from_,
         to_ms=_next_hour(now_ms) if to is None else to,
+        tag=_pair(tag),
     )
     if "text/csv" in accept:
         return Response(report_csv(report, groups), media_type="text/csv")
@@ -72,8 +75,17 @@ async def usage(
 async def list_requests(
     resources: ResourcesDep,
     user_id: str | None = None,
+    team_id: str | None = None,
     key_id: str | None = None,
+    model: str | None = None,
+    provider: str | None = None,
     outcome: Outcome | None = None,
+    status_class: Literal["2xx", "4xx", "5xx"] | None = None,
+    code: Annotated[str | None, Query(description="Of a refusal, like `quota_exceeded`.")] = None,
+    generation_id: Annotated[
+        str | None, Query(description="Calls that bought or shared it; hits are left out.")
+    ] = None,
+    tag: Tag = None,
     mode: Mode | None = None,
     from_: From = None,
     to: To = None,
@@ -83,8 +95,15 @@ async def list_requests(
     """The usage log, newest first: one row a call, and one for each settlement and adjustment of money."""
     page = await resources.reports.requests(
         user_id=user_id,
+        team_id=team_id,
         key_id=key_id,
+        model=model,
+        provider=provider,
         outcome=outcome,
+        status_class=None if status_class is None else int(status_class[0]),
+        code=code,
+        generation_id=generation_id,
+        tag=_pair(tag),
         mode=mode,
         from_ms=from_,
         to_ms=to,
@@ -176,6 +195,15 @@ async def purge_cache(body: PurgeRequest, resources: ResourcesDep, admin: AdminD
         )
     purged = await resources.cache.purge(PurgeFilter(**values), actor=admin, detail=values)
     return PurgeAnswer(purged=purged)
+
+
+def _pair(tag: str | None) -> tuple[str, str] | None:
+    if tag is None:
+        return None
+    name, colon, value = tag.partition(":")
+    if not colon:
+        raise InvalidRequest("Write a tag with its value, like app:search.", param="tag")
+    return name, value
 
 
 def _next_hour(now_ms: int) -> int:
