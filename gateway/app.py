@@ -22,6 +22,7 @@ from gateway.api.generation_answer import BegunCalls
 from gateway.api.middleware import APPLY_PATH, MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
 from gateway.api.routes import (
     admin_accounts,
+    admin_alerts,
     admin_apply,
     admin_limits,
     admin_money,
@@ -64,6 +65,7 @@ _FOR_OPERATORS = [
             admin_providers,
             admin_pictures,
             admin_limits,
+            admin_alerts,
             admin_tags,
         )
     ),

@@ -21,6 +21,7 @@ from gateway.cli.money import generation, reconcile
 from gateway.cli.provider_keys import provider_key
 from gateway.cli.usage import usage
 from gateway.cli.warm import warm
+from gateway.cli.webhooks import webhook
 
 app = typer.Typer(
     name="darkroom",
@@ -57,6 +58,7 @@ app.add_typer(user, name="user")
 app.add_typer(key, name="key")
 app.add_typer(limit, name="limit")
 app.add_typer(provider_key, name="provider-key")
+app.add_typer(webhook, name="webhook")
 app.add_typer(cache, name="cache")
 app.add_typer(demo, name="demo")
 app.add_typer(generation, name="generation")

@@ -25,13 +25,17 @@ from gateway.services.provider_keys import KeyReport, ProviderKeys
 from gateway.services.receipts import ImageGallery, Receipt
 from gateway.services.reconcile import Reconciliation
 from gateway.services.usage_reports import Report, month_start_ms
+from gateway.storage.alerts import Alert
 from gateway.storage.data_dir import make_data_dir
 from gateway.storage.limits_in_use import LimitInUse
 from gateway.storage.migrations import migrate
 from gateway.storage.rate_limits import RateState
 from gateway.storage.response_cache import PurgeFilter
+from gateway.storage.webhooks import Delivery as WebhookDelivery
+from gateway.storage.webhooks import Webhook
 
 __all__ = [  # with the words of the services that the API speaks
+    "Alert",
     "AppliedLimit",
     "BookEntry",
     "BudgetLine",
@@ -49,6 +53,8 @@ __all__ = [  # with the words of the services that the API speaks
     "Reconciliation",
     "Report",
     "Resources",
+    "Webhook",
+    "WebhookDelivery",
     "examine",
     "migrate_database",
     "month_start_ms",

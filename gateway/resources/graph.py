@@ -10,10 +10,12 @@ from gateway.domain.model import Model
 from gateway.errors import Draining
 from gateway.services.accounts import AccountService
 from gateway.services.admission import Admission
+from gateway.services.alerts import Alerts
 from gateway.services.budgets import Budgets
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.declarations import DeclarationService
+from gateway.services.deliveries import Deliveries
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.limit_usage import LimitUsage
 from gateway.services.pictures import Pictures
@@ -25,6 +27,7 @@ from gateway.services.settlement import Settlement
 from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
+from gateway.services.webhooks import Webhooks
 from gateway.storage.database import Database
 from gateway.telemetry.tracing import Tracing
 
@@ -46,6 +49,9 @@ class Resources:
     usage: UsageRecorder
     budgets: Budgets
     limit_usage: LimitUsage
+    alerts: Alerts
+    webhooks: Webhooks
+    deliveries: Deliveries
     reports: UsageReports
     receipts: Receipts
     gallery: ImageGallery

@@ -38,7 +38,8 @@ async def list_providers(resources: ResourcesDep) -> ListAnswer[ProviderAnswer]:
 @router.post("/reencrypt")
 async def reencrypt(resources: ResourcesDep, admin: AdminDep) -> Reencrypted:
     """Seals with the first of security.encryption_keys what an older one sealed. Safe to repeat."""
-    return Reencrypted(reencrypted=await resources.provider_keys.reencrypt(actor=admin))
+    done = await resources.provider_keys.reencrypt(actor=admin) + await resources.webhooks.reencrypt(actor=admin)
+    return Reencrypted(reencrypted=done)
 
 
 @router.get("/{name}/keys", responses=_NOT_FOUND)
