@@ -14,6 +14,7 @@ from gateway.cli.accounts import key, team, user
 from gateway.cli.apply import apply, hash_key
 from gateway.cli.cache import cache
 from gateway.cli.demo import demo
+from gateway.cli.demo_traffic import traffic
 from gateway.cli.doctor import doctor
 from gateway.cli.generate import generate
 from gateway.cli.limits import limit
@@ -63,6 +64,7 @@ app.add_typer(cache, name="cache")
 app.add_typer(demo, name="demo")
 app.add_typer(generation, name="generation")
 key.command("hash")(hash_key)
+demo.command("traffic")(traffic)
 app.command()(apply)
 app.command()(usage)
 app.command()(reconcile)
