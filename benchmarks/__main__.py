@@ -14,7 +14,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import connections, entries, hits, joiners, open_purchases, purchases, replicas, report, reports, start
+from benchmarks import (
+    connections,
+    console,
+    entries,
+    hits,
+    joiners,
+    open_purchases,
+    purchases,
+    replicas,
+    report,
+    reports,
+    start,
+)
 from benchmarks.load import HINT, has_wrk
 from benchmarks.machine import raise_open_files
 from benchmarks.rows import Bench, Found, Plot
@@ -26,7 +38,7 @@ _NOTES = (
 )
 _GROUPS: dict[str, Callable[[Bench], Found]] = {
     module.__name__.rpartition(".")[2]: module.measure
-    for module in (start, hits, connections, purchases, open_purchases, joiners, entries, reports, replicas)
+    for module in (start, hits, connections, purchases, open_purchases, joiners, entries, reports, console, replicas)
 }
 
 
