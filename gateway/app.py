@@ -50,20 +50,18 @@ _EXPOSED = [
 
 
 _FOR_CALLERS = [module.router for module in (generations, models, usage, images)]
-_FOR_OPERATORS = [
-    *(
-        module.router
-        for module in (
-            admin_accounts,
-            admin_administrators,
-            admin_apply,
-            admin_usage,
-            admin_money,
-            admin_providers,
-        )
-    ),
-    operations.metrics_router,
+ADMIN_ROUTERS = [
+    module.router
+    for module in (
+        admin_accounts,
+        admin_administrators,
+        admin_apply,
+        admin_usage,
+        admin_money,
+        admin_providers,
+    )
 ]
+_FOR_OPERATORS = [*ADMIN_ROUTERS, operations.metrics_router]
 
 
 def create_app(settings: Settings, *, resources: Resources | None = None) -> ASGIApp:
