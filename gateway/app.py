@@ -22,6 +22,7 @@ from gateway.api.generation_answer import BegunCalls
 from gateway.api.middleware import APPLY_PATH, MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
 from gateway.api.routes import (
     admin_accounts,
+    admin_administrators,
     admin_apply,
     admin_money,
     admin_providers,
@@ -49,10 +50,18 @@ _EXPOSED = [
 
 
 _FOR_CALLERS = [module.router for module in (generations, models, usage, images)]
-_FOR_OPERATORS = [
-    *(module.router for module in (admin_accounts, admin_apply, admin_usage, admin_money, admin_providers)),
-    operations.metrics_router,
+ADMIN_ROUTERS = [
+    module.router
+    for module in (
+        admin_accounts,
+        admin_administrators,
+        admin_apply,
+        admin_usage,
+        admin_money,
+        admin_providers,
+    )
 ]
+_FOR_OPERATORS = [*ADMIN_ROUTERS, operations.metrics_router]
 
 
 def create_app(settings: Settings, *, resources: Resources | None = None) -> ASGIApp:
@@ -127,7 +136,11 @@ def _document(app: FastAPI, settings: Settings) -> None:
                     "scheme": "bearer",
                     "description": "A key dk_live_... or dk_test_...",
                 },
-                "adminKey": {"type": "http", "scheme": "bearer", "description": "The admin key."},
+                "adminKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The admin key, or an administrator's dk_admin_... of a role that goes so far.",
+                },
             }
             for path, methods in document["paths"].items():
                 for operation in methods.values():

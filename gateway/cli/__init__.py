@@ -11,6 +11,7 @@ import typer
 from gateway import __version__
 from gateway.cli import safe_keeping, serve
 from gateway.cli.accounts import key, team, user
+from gateway.cli.administrators import admin
 from gateway.cli.apply import apply, hash_key
 from gateway.cli.cache import cache
 from gateway.cli.demo import demo
@@ -52,6 +53,7 @@ def options(
         gc.enable()
 
 
+app.add_typer(admin, name="admin")
 app.add_typer(team, name="team")
 app.add_typer(user, name="user")
 app.add_typer(key, name="key")

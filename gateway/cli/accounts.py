@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import admin_client, fail, given, in_path
-from gateway.cli.output import AsJson, show_items, show_json, show_record
+from gateway.cli.output import AsJson, show_items, show_one
 
 team = typer.Typer(no_args_is_help=True, help="Teams.")
 user = typer.Typer(no_args_is_help=True, help="Users.")
@@ -34,7 +34,7 @@ def _commands(app: typer.Typer, kind: str) -> None:
     @app.command("get")
     def get(ctx: typer.Context, id: str, as_json: AsJson = False) -> None:
         """Show one."""
-        _show(admin_client(ctx).get(f"/admin/v1/{kind}s/{in_path(id)}"), as_json=as_json)
+        show_one(admin_client(ctx).get(f"/admin/v1/{kind}s/{in_path(id)}"), as_json=as_json)
 
     @app.command("delete")
     def delete(ctx: typer.Context, id: str) -> None:
@@ -106,7 +106,7 @@ def update_user(
     for field in ("email", "team_id"):
         if body.get(field) == "":
             body[field] = None
-    _show(admin_client(ctx).send("PATCH", f"/admin/v1/users/{in_path(id)}", body), as_json=as_json)
+    show_one(admin_client(ctx).send("PATCH", f"/admin/v1/users/{in_path(id)}", body), as_json=as_json)
 
 
 @key.command("create")
@@ -169,14 +169,7 @@ def rotate_key(
 
 
 def _send(ctx: typer.Context, method: str, path: str, body: dict[str, Any], *, as_json: bool) -> None:
-    _show(admin_client(ctx).send(method, f"/admin/v1/{path}", given(body)), as_json=as_json)
-
-
-def _show(record: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        show_json(record)
-    else:
-        show_record(record)
+    show_one(admin_client(ctx).send(method, f"/admin/v1/{path}", given(body)), as_json=as_json)
 
 
 def _labels(pairs: list[str] | None) -> dict[str, str] | None:

@@ -25,6 +25,7 @@ from gateway.resources.shared import open_shared
 from gateway.resources.tracing import open_tracing
 from gateway.resources.vendors import open_sealer, open_vendors, provider_of
 from gateway.services.accounts import AccountService
+from gateway.services.administrators import Administrators
 from gateway.services.admission import Admission
 from gateway.services.answers import AnswerCache, AnswerRenderer, ImageLinks
 from gateway.services.balances import BalanceWatch
@@ -218,9 +219,9 @@ class Builder:
         return Resources(
             settings=settings,
             models=self._models,
-            admin_key=self._admin_key(),
             test_key=await ready_test_key(accounts, settings.data_dir) if self._embedded else None,
             render_metrics=self._render_metrics,
+            administrators=Administrators(database, self._secrets, owner_key=self._admin_key()),
             accounts=accounts,
             declarations=DeclarationService(database, self._models, notify=self._follower.notify),
             callers=self._callers,

@@ -9,6 +9,7 @@ from gateway.config import Settings
 from gateway.domain.model import Model
 from gateway.errors import Draining
 from gateway.services.accounts import AccountService
+from gateway.services.administrators import Administrators
 from gateway.services.admission import Admission
 from gateway.services.budgets import Budgets
 from gateway.services.cache_administration import CacheAdministration
@@ -32,9 +33,9 @@ class Resources:
 
     settings: Settings
     models: Mapping[str, Model]
-    admin_key: str
     test_key: str | None
     render_metrics: Callable[[], bytes]
+    administrators: Administrators
     accounts: AccountService
     declarations: DeclarationService
     callers: CallerDirectory
