@@ -1,6 +1,6 @@
-"""The admin API as pages call it: in process, as whoever is signed in.
+"""The admin API as pages call it, in process, as whoever is signed in.
 
-What a role may not do is refused by the API and nowhere else, so that a page can't show or change what a call could not.
+What a role may not do is refused by the API and nowhere else: a page shows and changes nothing that a call could not.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Api:
             await app(scope, receive, send)
 
         transport = httpx.ASGITransport(signed, raise_app_exceptions=False)
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://console", trust_env=False, timeout=None)
+        self._http = httpx.AsyncClient(transport=transport, base_url="http://console", trust_env=False)
 
     async def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Raises ApiRefusal for every answer of 400 and above."""

@@ -6,7 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.console.api import Api, ApiRefusal
-from gateway.console.page import ROOT, Action, Page, Stale, View, read_form
+from gateway.console.page import ROOT, Page, Stale, View, read_form
 from gateway.console.pages import VIEWS
 from gateway.console.templating import ASSETS, VERSION, render
 from gateway.console.throttle import SignInThrottle
@@ -116,7 +116,9 @@ class Console:
 
     def _is_secure(self, request: Request) -> bool:
         public = self._resources.settings.server.base_url
-        return request.url.scheme == "https" or urlsplit(public).netloc == request.url.netloc and public.startswith("https")
+        return request.url.scheme == "https" or (
+            urlsplit(public).netloc == request.url.netloc and public.startswith("https")
+        )
 
     def _lets_in(self, identity: Any) -> bool:
         return self._for_administrators or not isinstance(identity, Administrator)
@@ -137,13 +139,17 @@ class Console:
             if isinstance(page, Response):
                 return page
             if not _may_look(page, view):
-                return page.show("problem.html", status=403, title="Not for you", message=_not_yours(page))
+                return page.show("problem.html", status_code=403, title="Not for you", message=_not_yours(page))
             try:
                 return await (view.show(page) if request.method == "GET" else _act(page, view))
             except ApiRefusal as refusal:
-                return page.show("problem.html", status=refusal.status, title="That did not work", message=refusal.message)
+                return page.show(
+                    "problem.html", status_code=refusal.status, title="That did not work", message=refusal.message
+                )
             except DarkroomError as refusal:
-                return page.show("problem.html", status=refusal.status, title="That did not work", message=refusal.message)
+                return page.show(
+                    "problem.html", status_code=refusal.status, title="That did not work", message=refusal.message
+                )
 
         return serve
 
@@ -155,10 +161,11 @@ class Console:
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             query = f"?next={quote(target)}" if request.method == "GET" and target != ROOT else ""
             return RedirectResponse(f"{ROOT}/sign-in{query}", status_code=303)
+        request.scope["darkroom.base_url"] = self._resources.settings.server.base_url
         page = Page(request, Api(self._inner, signed_in.identity), signed_in.identity, mode, signed_in.csrf)
         if mode not in list(Mode):
             page.mode = "live"
-            return page.show("problem.html", status=404, title="No such page", message=_NO_SUCH_PAGE)
+            return page.show("problem.html", status_code=404, title="No such page", message=_NO_SUCH_PAGE)
         return page
 
 
@@ -170,7 +177,9 @@ async def _act(page: Page, view: View) -> Response:
     page.form = await read_form(page)
     action = view.actions.get(page.form.get("action", ""))
     if action is None:
-        return page.show("problem.html", status=400, title="That did not work", message="The form names no action.")
+        return page.show(
+            "problem.html", status_code=400, title="That did not work", message="The form names no action."
+        )
     if action.confirm is not None and page.form.get("confirmed") != "1":
         return page.show("confirm.html", question=action.confirm, fields=_repeated(page))
     try:
@@ -220,8 +229,6 @@ def _is_foreign(request: Request) -> bool:
 
 
 async def _form_of(request: Request) -> list[tuple[str, str]]:
-    from urllib.parse import parse_qsl
-
     return parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True, max_num_fields=100)
 
 

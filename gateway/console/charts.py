@@ -90,4 +90,6 @@ def _round_up(value: Decimal) -> Decimal:
     if value <= 0:
         return Decimal(1)
     scale = Decimal(10) ** math.floor(math.log10(value))
-    return next(step * scale for step in (Decimal(1), Decimal(2), Decimal(4), Decimal(8), Decimal(10)) if step * scale >= value)
+    return next(
+        step * scale for step in (Decimal(1), Decimal(2), Decimal(4), Decimal(8), Decimal(10)) if step * scale >= value
+    )

@@ -51,7 +51,7 @@ def parse(value: str) -> dt.datetime:
 def moment(value: str | None) -> Markup:
     """A time in UTC to the minute; the whole of it for machines and on hover."""
     if value is None:
-        return Markup(DASH)
+        return escape(DASH)
     at = parse(value)
     shown = f"{at.day} {at:%b %Y}, {at:%H:%M}"
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(value, f"{at:%Y-%m-%d %H:%M:%S}", shown)
@@ -59,7 +59,7 @@ def moment(value: str | None) -> Markup:
 
 def day(value: str | None) -> Markup:
     if value is None:
-        return Markup(DASH)
+        return escape(DASH)
     at = parse(value)
     return Markup('<time datetime="{}">{} {}</time>').format(value, at.day, f"{at:%b %Y}")
 

@@ -122,7 +122,7 @@ class Page:
         target = place or self.path
         return RedirectResponse(f"{target}{'&' if '?' in target else '?'}done={what}", status_code=303)
 
-    def show(self, template: str, *, status: int = 200, **context: Any) -> Response:
+    def show(self, template: str, *, status_code: int = 200, **context: Any) -> Response:
         body = render(
             template,
             page=self,
@@ -131,7 +131,7 @@ class Page:
             csrf=_masked(self.csrf),
             **context,
         )
-        return HTMLResponse(body, status_code=400 if self.problem is not None and status == 200 else status)
+        return HTMLResponse(body, status_code=400 if self.problem is not None else status_code)
 
 
 async def read_form(page: Page) -> Form:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
@@ -12,6 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 Extension = Literal["jpg", "png", "webp"]
+MAX_PIXELS = 16_000_000
 
 
 class ImageUnusable(Exception):
@@ -46,29 +49,50 @@ _DECODERS: dict[Extension, tuple[type[ImageFile], str]] = {
 }
 
 
-def inspect_picture(data: bytes, *, max_pixels: int = 16_000_000) -> PictureFacts:
+def inspect_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> PictureFacts:
     """Decode `data` in full and say what it is.
 
     Costs tens of milliseconds of CPU: call it in a thread. Raises `ImageUnusable` (permanent) for anything
     but a whole JPEG, PNG or WebP of at most `max_pixels`.
     """
+    with _opened(data, max_pixels) as (extension, picture):
+        width, height = picture.size
+        picture.draft("L", (1, 1))  # a JPEG is read to its last bit, but drawn small: half the time
+        picture.load()  # verify() lets truncated JPEGs pass
+    return PictureFacts(extension, _DECODERS[extension][1], width, height)
+
+
+def thumbnail(data: bytes, longest_side: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The picture as a WebP no side of which is longer; a smaller one is not enlarged.
+
+    Costs tens of milliseconds of CPU: call it in a thread. Raises `ImageUnusable` as `inspect_picture` does.
+    """
+    made = BytesIO()
+    with _opened(data, max_pixels) as (_, picture):
+        picture.draft("RGB", (longest_side, longest_side))  # of a JPEG only what is shown is decoded
+        small = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        small.thumbnail((longest_side, longest_side))
+        small.save(made, "WEBP", quality=80, method=2)
+    return made.getvalue()
+
+
+@contextmanager
+def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[Extension, ImageFile]]:
+    """Whatever is raised inside is the bytes' fault."""
     extension = _extension_of(data)
     if extension is None:
         raise ImageUnusable("the bytes are neither JPEG, PNG nor WebP", permanent=True)
-    decoder, content_type = _DECODERS[extension]
     try:
-        with decoder(BytesIO(data)) as picture:
+        with _DECODERS[extension][0](BytesIO(data)) as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 reason = f"the picture claims {width}x{height} pixels, above the cap of {max_pixels}"
                 raise ImageUnusable(reason, permanent=True)
-            picture.draft("L", (1, 1))  # a JPEG is read to its last bit, but drawn small: half the time
-            picture.load()  # verify() lets truncated JPEGs pass
+            yield extension, picture
     except ImageUnusable:
         raise
     except Exception as exc:  # hostile bytes make decoders raise nearly anything
         raise ImageUnusable(f"the {extension} can't be decoded: {exc}", permanent=True) from exc
-    return PictureFacts(extension, content_type, width, height)
 
 
 def content_type_of(data: bytes) -> str | None:

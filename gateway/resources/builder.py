@@ -39,6 +39,7 @@ from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
 from gateway.services.following import Following
 from gateway.services.generate_image import ImageGenerator
+from gateway.services.pictures import Pictures
 from gateway.services.prices import PriceBook
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.publication import Publisher
@@ -47,7 +48,9 @@ from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
 from gateway.services.recovery import Recovery
 from gateway.services.replica_count import ReplicaCount
+from gateway.services.sessions import Sessions
 from gateway.services.settlement import Settlement
+from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage import usage_log
@@ -215,13 +218,21 @@ class Builder:
         links = ImageLinks(base_url, secrets=self._secrets, expire_s=expire_s)
         accounts = AccountService(database, self._secrets, self._models, notify=self._follower.notify)
         cache = CacheAdministration(database, self._memory, self._images, self._follower.notify)
-        self._background(_retain(cache, settings))
+        thumbnails = Thumbnails(
+            database,
+            self._images,
+            settings.data_dir / "thumbnails",
+            max_bytes=settings.retention.thumbnails_mb * 2**20,
+        )
+        self._background(_retain(cache, thumbnails, settings))
+        administrators = Administrators(database, self._secrets, owner_key=self._admin_key())
         return Resources(
             settings=settings,
             models=self._models,
             test_key=await ready_test_key(accounts, settings.data_dir) if self._embedded else None,
             render_metrics=self._render_metrics,
-            administrators=Administrators(database, self._secrets, owner_key=self._admin_key()),
+            administrators=administrators,
+            sessions=Sessions(database, administrators, self._callers, life_s=settings.console.session_s),
             accounts=accounts,
             declarations=DeclarationService(database, self._models, notify=self._follower.notify),
             callers=self._callers,
@@ -241,6 +252,8 @@ class Builder:
             reports=UsageReports(database, flush=self._journal.flush),
             receipts=Receipts(database, links),
             gallery=ImageGallery(database, self._images, links),
+            pictures=Pictures(database, links, self._models, prompts_kept=settings.privacy.store_prompts == "full"),
+            thumbnails=thumbnails,
             cache=cache,
             provider_keys=self._provider_keys,
             settlement=self._settlement,
@@ -324,12 +337,13 @@ def _report_end(task: asyncio.Task[None]) -> None:
         _log.critical("background_work_ended", exc_info=task.exception())
 
 
-async def _retain(cache: CacheAdministration, settings: Settings) -> None:
+async def _retain(cache: CacheAdministration, thumbnails: Thumbnails, settings: Settings) -> None:
     """Apply retention for ever; what fails is tried again."""
     retention = settings.retention
     while True:
         try:
             await cache.apply_retention(images_days=retention.images_days, requests_days=retention.requests_days)
+            await thumbnails.sweep()
         except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
             _log.exception("retention_failed")
         await asyncio.sleep(_RETENTION_PERIOD_S)

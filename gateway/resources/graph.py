@@ -16,11 +16,14 @@ from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.declarations import DeclarationService
 from gateway.services.generate_image import ImageGenerator
+from gateway.services.pictures import Pictures
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases
 from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
+from gateway.services.sessions import Sessions
 from gateway.services.settlement import Settlement
+from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage.database import Database
@@ -36,6 +39,7 @@ class Resources:
     test_key: str | None
     render_metrics: Callable[[], bytes]
     administrators: Administrators
+    sessions: Sessions
     accounts: AccountService
     declarations: DeclarationService
     callers: CallerDirectory
@@ -46,6 +50,8 @@ class Resources:
     reports: UsageReports
     receipts: Receipts
     gallery: ImageGallery
+    pictures: Pictures
+    thumbnails: Thumbnails
     cache: CacheAdministration
     provider_keys: ProviderKeys
     settlement: Settlement

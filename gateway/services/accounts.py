@@ -20,7 +20,7 @@ from gateway.domain.limits import Limit, ScopeKind
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.services.account_checks import check_future, known_models, parse_limits
 from gateway.storage import audit, changes, declared, limits
-from gateway.storage.accounts import KEYS, TEAMS, USERS, AccountStore, Key, Row, Team, User, delete_keys_of
+from gateway.storage.accounts import KEYS, TEAMS, USERS, AccountStore, Key, Row, Team, User, delete_keys_of, names_of
 from gateway.storage.audit import Act, AuditEvent, EventFilter
 from gateway.storage.database import Database, now_ms
 from gateway.storage.paging import DEFAULT_LIMIT, Page
@@ -252,6 +252,20 @@ class AccountService:
         successor_id = new_id("key")
         detail = {"rotated_to": successor_id, "overlap_s": overlap_s}
         return await self._write(work, Act(actor, "rotate", "key", key_id, detail))
+
+    async def spend_as(self, key_id: str, *, actor: str) -> Key:
+        """The key that an administrator is about to spend as. The audit log keeps that it did."""
+
+        def work(conn: sa.Connection) -> Key:
+            key = self._keys.require(conn, key_id)
+            audit.record(conn, Act(actor, "spend", "key", key_id))
+            return key
+
+        return await self._database.write(work)
+
+    async def names(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of teams, users and keys by id, the deleted included."""
+        return await self._database.read(lambda conn: names_of(conn, ids, team_id=self._team_id))
 
     # -- limits and the audit log ----------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from gateway.domain.answer import StoredImage
 from gateway.domain.caller import Caller
 from gateway.errors import ImageRemoved, NotFound
 from gateway.services.answers import ImageLinks
-from gateway.storage import image_index, records, repeats, settlement, usage_queries
+from gateway.storage import image_index, pictures, records, repeats, settlement, usage_queries
 from gateway.storage.database import Database
 from gateway.storage.images import ADDRESS_LIFE_S, ImageStore, Method
 from gateway.storage.paging import Page, is_id
@@ -23,13 +23,15 @@ from gateway.storage.tables import UNDER_WAY
 class Receipt:
     """A generation's row, its pictures with their present addresses, and how often it was used again.
 
-    `joined`: seen by a user who did not buy it, and is shown its state and pictures alone.
+    `joined`: seen by a user who did not buy it, and is shown its state and pictures alone. `cached`: whether an entry
+    of the cache shows its pictures.
     """
 
     row: dict[str, Any]
     adjustments: Sequence[dict[str, Any]]
     joined: bool
     images: Sequence[tuple[StoredImage, str | None]]
+    cached: bool
     reused: int
     saved_micro_usd: int
 
@@ -56,17 +58,42 @@ class Receipts:
             bought = row["user_id"] == caller.user_id
             if not bought and not repeats.is_shared(conn, generation_id, caller.user_id):
                 return None
-            images = [
-                (found.image, None if found.removed else self._links.address(found.image, now_s=now_s))
-                for found in image_index.of_generation(conn, generation_id)
-            ]
-            adjustments = settlement.adjustments_of(conn, generation_id)
-            return Receipt(row, adjustments, not bought, images, *usage_queries.reuse_of(conn, generation_id))
+            return self._receipt(conn, row, joined=not bought, now_s=now_s)
 
         found = await self._database.read(look)
         if found is None:
             raise NotFound(f"There is no generation {generation_id[:64]!r} of yours.")
         return found
+
+    async def require_any(self, generation_id: str, *, now_s: int, team_id: str | None = None) -> Receipt:
+        """Any purchase, for administrators; with a team, one that is charged to it. Raises NotFound."""
+
+        def look(conn: sa.Connection) -> Receipt | None:
+            row = records.find_generation(conn, generation_id)
+            if row is None or team_id not in {None, row["team_id"]}:
+                return None
+            return self._receipt(conn, row, joined=False, now_s=now_s)
+
+        found = await self._database.read(look)
+        if found is None:
+            raise NotFound(f"There is no generation {generation_id[:64]!r}.")
+        return found
+
+    def _receipt(self, conn: sa.Connection, row: dict[str, Any], *, joined: bool, now_s: int) -> Receipt:
+        images = [
+            (found.image, None if found.removed else self._links.address(found.image, now_s=now_s))
+            for found in image_index.of_generation(conn, row["id"])
+        ]
+        reused, saved_micro_usd = usage_queries.reuse_of(conn, row["id"])
+        return Receipt(
+            row,
+            settlement.adjustments_of(conn, row["id"]),
+            joined,
+            images,
+            cached=pictures.is_cached(conn, row["id"]),
+            reused=reused,
+            saved_micro_usd=saved_micro_usd,
+        )
 
     async def get(self, generation_id: str, *, team_id: str | None = None) -> dict[str, Any]:
         """Any purchase, or any of a team's, for administrators. Raises NotFound."""

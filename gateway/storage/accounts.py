@@ -182,6 +182,21 @@ def find_named(conn: sa.Connection, store: AccountStore[Any], name: str) -> str 
     return ids[0] if ids else None
 
 
+def names_of(conn: sa.Connection, ids: Sequence[str], *, team_id: str | None) -> dict[str, str]:
+    """What teams, users and keys of these ids are called, the deleted included; with a team those that are its own."""
+    wanted = [each for each in ids if is_id(each)]
+    mine = sa.true() if team_id is None else users.c.team_id == team_id
+    own = sa.true() if team_id is None else teams.c.id == team_id
+    queries = (
+        sa.select(teams.c.id, teams.c.name).where(teams.c.id.in_(wanted), own),
+        sa.select(users.c.id, users.c.name).where(users.c.id.in_(wanted), mine),
+        sa.select(keys.c.id, sa.func.coalesce(keys.c.name, keys.c.prefix))
+        .join(users, users.c.id == keys.c.user_id)
+        .where(keys.c.id.in_(wanted), mine),
+    )
+    return {row[0]: row[1] for query in queries for row in conn.execute(query)}
+
+
 def key_secrets(conn: sa.Connection, key_id: str) -> tuple[str, str]:
     """Prefix and hash of a key."""
     return tuple(conn.execute(sa.select(keys.c.prefix, keys.c.hash).where(keys.c.id == key_id)).one())

@@ -76,17 +76,19 @@ def _unclaimed(void_before_ms: Any) -> sa.ColumnElement[bool]:
 
 def find(conn: sa.Connection, image_id: str) -> ImageRecord | None:
     row = conn.execute(sa.select(images).where(images.c.id == image_id)).mappings().one_or_none()
-    return None if row is None else ImageRecord(_stored(row), row["removed_ms"] is not None)
+    return None if row is None else record(row)
 
 
 def of_generation(conn: sa.Connection, generation_id: str) -> list[ImageRecord]:
     """In the order of the answer."""
     found = sa.select(images).where(images.c.generation_id == generation_id).order_by(images.c.position)
-    return [ImageRecord(_stored(row), row["removed_ms"] is not None) for row in conn.execute(found).mappings()]
+    return [record(row) for row in conn.execute(found).mappings()]
 
 
-def _stored(row: sa.RowMapping) -> StoredImage:
-    return StoredImage(**{name: row[name] for name in StoredImage.__struct_fields__})
+def record(row: sa.RowMapping) -> ImageRecord:
+    """Of a row of `images`."""
+    stored = StoredImage(**{name: row[name] for name in StoredImage.__struct_fields__})
+    return ImageRecord(stored, row["removed_ms"] is not None)
 
 
 @dataclass(frozen=True, slots=True)

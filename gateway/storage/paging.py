@@ -64,10 +64,10 @@ def read_page(
     rows = conn.execute(query.order_by(at.desc(), row_id.desc()).limit(limit + 1)).all()
     last = rows[limit - 1] if len(rows) > limit else None
     data = [convert(row) for row in rows[:limit]]
-    return Page(data, None if last is None else _cursor(getattr(last, at.name), getattr(last, row_id.name)))
+    return Page(data, None if last is None else cursor_of(getattr(last, at.name), getattr(last, row_id.name)))
 
 
-def _cursor(at_ms: int, row_id: str) -> str:
+def cursor_of(at_ms: int, row_id: str) -> str:
     return base64.urlsafe_b64encode(f"{at_ms}.{row_id}".encode()).decode().rstrip("=")
 
 

@@ -206,6 +206,11 @@ images = sa.Table(
     moment("removed_ms"),
 )
 
+_shown = sa.and_(images.c.position == sa.literal_column("0"), images.c.removed_ms.is_(None))
+sa.Index(  # one row for each purchase whose pictures are there: those of one purchase go together
+    "ix_images_shown", images.c.created_ms, images.c.id, sqlite_where=_shown, postgresql_where=_shown
+)
+
 cache_entries = sa.Table(
     "cache_entries",
     metadata,

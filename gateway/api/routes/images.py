@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from gateway.api.dependencies import ResourcesDep
 from gateway.api.error_response import error_response
+from gateway.api.etags import names
 from gateway.api.schemas import Refusal
 from gateway.api.schemas_images import refused
 from gateway.domain.answer import StoredImage
@@ -61,7 +62,7 @@ async def get_image(
         "cross-origin-resource-policy": "cross-origin",
         "accept-ranges": "bytes",
     }
-    if if_none_match is not None and _names(if_none_match, etag):
+    if if_none_match is not None and names(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     address = await resources.gallery.address(image, "HEAD" if request.method == "HEAD" else "GET")
     if address is not None:
@@ -106,9 +107,3 @@ def _part(asked: Headers, etag: str, size_bytes: int) -> tuple[int, int] | None:
     if start >= stop:
         raise RangeNotSatisfiable(f"The picture has {size_bytes} bytes; {match[0]} lies outside.")
     return start, stop
-
-
-def _names(if_none_match: str, etag: str) -> bool:
-    """RFC 9110, section 13.1.2: weak comparison, any of a list, or `*`."""
-    candidates = {candidate.strip().removeprefix("W/") for candidate in if_none_match.split(",")}
-    return etag in candidates or "*" in candidates

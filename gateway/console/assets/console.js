@@ -101,7 +101,7 @@ function quoteAndGenerate() {
   const fetched = async (action) => {
     const body = new URLSearchParams(new FormData(form));
     body.set("action", action);
-    const answer = await fetch(form.action, { method: "POST", body, headers: { accept: "text/x-fragment" } });
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { accept: "text/x-fragment" } });
     return answer.text();
   };
   const ask = async () => {

@@ -117,9 +117,7 @@ async def user(page: Page) -> Response:
 
 
 async def key(page: Page) -> Response:
-    found, *common = await asyncio.gather(
-        page.api.get(f"/admin/v1/keys/{page.id()}"), *_about(page, "keys", "key_id")
-    )
+    found, *common = await asyncio.gather(page.api.get(f"/admin/v1/keys/{page.id()}"), *_about(page, "keys", "key_id"))
     names = await page.api.names([found["user_id"]])
     return page.show("key.html", key=found, names=names, state=key_state, **_common(common))
 

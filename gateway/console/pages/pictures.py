@@ -72,7 +72,7 @@ def snippets(base: str, body: dict[str, Any] | None) -> list[tuple[str, str]]:
         return []
     data = json.dumps(body, ensure_ascii=False)
     curl = (
-        f"curl {base}/v1/images/generations \\\n  -H \"Authorization: Bearer $DARKROOM_API_KEY\" \\\n"
+        f'curl {base}/v1/images/generations \\\n  -H "Authorization: Bearer $DARKROOM_API_KEY" \\\n'
         f"  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(data)}"
     )
     known = {name: value for name, value in body.items() if name in {"model", "prompt"}}
@@ -104,7 +104,9 @@ async def thumbnail(page: Page) -> Response:
         )
     except ApiRefusal as refusal:
         return Response(status_code=refusal.status)
-    passed = {name: answer.headers[name] for name in ("content-type", "etag", "cache-control") if name in answer.headers}
+    passed = {
+        name: answer.headers[name] for name in ("content-type", "etag", "cache-control") if name in answer.headers
+    }
     return Response(answer.content, status_code=answer.status_code, headers=passed)
 
 
@@ -129,7 +131,9 @@ async def _correct(page: Page, how: str) -> None:
     await page.api.send("POST", f"/admin/v1/generations/{page.id()}/{how}", body)
 
 
-_PURGE = "The entry leaves the cache and its pictures are removed: their addresses answer 410, and the next equal call buys."
+_PURGE = (
+    "The entry leaves the cache and its pictures are removed: their addresses answer 410, and the next equal call buys."
+)
 
 VIEWS = [
     View("gallery", gallery),

@@ -26,12 +26,16 @@ _HEADERS = (
 async def playground(page: Page) -> Response:
     keys = await _keys(page)
     if keys is not None and not keys:
-        return page.show("playground.html", keys=[], key_id="", models=[], model=None, fields=[], quote=None, result=None)
+        return page.show(
+            "playground.html", keys=[], key_id="", models=[], model=None, fields=[], quote=None, result=None
+        )
     key_id = _key_id(page, keys)
     models = (await page.api.get(f"{_prefix(key_id)}/models"))["data"]
     model = _model(page, models)
-    fields = [] if model is None else form_fields(model["parameters"], page.form if page.form else page.query)
-    return page.show("playground.html", keys=keys, key_id=key_id, models=models, model=model, fields=fields, quote=None, result=None)
+    fields = [] if model is None else form_fields(model["parameters"], page.form or page.query)
+    return page.show(
+        "playground.html", keys=keys, key_id=key_id, models=models, model=model, fields=fields, quote=None, result=None
+    )
 
 
 async def _keys(page: Page) -> Sequence[Mapping[str, Any]] | None:
