@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,12 @@ from gateway.errors import InvalidRequest
 
 _HIDDEN = frozenset({"model", "n", "size", "response_format", "user"})
 """Chosen elsewhere, or another name for what has a field."""
+_EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
+    "whole": ((int, float), "a number"),
+    "number": ((int, float), "a number"),
+    "flag": ((bool,), "true or false"),
+    "json": ((dict, list), "JSON"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +102,23 @@ def _read(parameters: Mapping[str, Any], form: Mapping[str, str]) -> Iterator[tu
         kind = _kind(simple)
         if kind == "choice":
             yield name, next((each for each in simple["enum"] if str(each) == text), text)
-        elif kind in {"whole", "number", "flag", "json"}:
-            yield name, _parsed(name, text.strip())
+        elif kind in _EXPECTED:
+            yield name, _parsed(name, kind, text.strip())
         else:
             yield name, text.replace("\r\n", "\n")
 
 
-def _parsed(name: str, text: str) -> Any:
+def _parsed(name: str, kind: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text, parse_constant=_no_number)
     except ValueError:
-        raise InvalidRequest(f"{name}: {text[:40]!r} is not a number.", param=name) from None
+        value = None
+    types, due = _EXPECTED[kind]
+    if not isinstance(value, types) or (isinstance(value, bool) and kind != "flag") or value == math.inf:
+        raise InvalidRequest(f"{name}: {text[:40]!r} is not {due}.", param=name)
+    return value
+
+
+def _no_number(text: str) -> Any:
+    """NaN and Infinity are no JSON, whatever Python says."""
+    raise ValueError(text)

@@ -53,11 +53,13 @@ async def picture(page: Page) -> Response:
 
 def receipt_parameters(request: dict[str, Any] | None) -> list[tuple[str, str]]:
     """What was asked for beside the prompt, as a receipt lists it."""
-    return [
-        (name, value if isinstance(value, str) else json.dumps(value))
-        for name, value in (request or {}).items()
-        if name not in {"prompt", "model"}
-    ]
+    return [(name, _shown(value)) for name, value in (request or {}).items() if name not in {"prompt", "model"}]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"width", "height"}:
+        return f"{value['width']} × {value['height']}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def base_url(page: Page) -> str:
@@ -70,7 +72,7 @@ def snippets(base: str, body: dict[str, Any] | None) -> list[tuple[str, str]]:
     """The same call as curl, Python and Node; none when its prompt was not kept."""
     if body is None:
         return []
-    data = json.dumps(body, ensure_ascii=False)
+    data = json.dumps(body, ensure_ascii=False, indent=2)
     curl = (
         f'curl {base}/v1/images/generations \\\n  -H "Authorization: Bearer $DARKROOM_API_KEY" \\\n'
         f"  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(data)}"
