@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.domain.administrator import Role
-from tests.support.administrators import Organisation, organisation
+from tests.support.administrators import Organisation
 from tests.support.console import Visitor, signed_in, words_of
 from tests.support.gateway import ADMIN_KEY, gateway_and_provider
 from tests.support.ports import free_port
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[Organisation]:
-    async with organisation(tmp_path / "data") as made:
-        yield made
 
 
 async def test_who_is_not_signed_in_is_led_to_the_door_and_back(world: Organisation):
