@@ -26,6 +26,7 @@ from gateway.api.routes import (
     admin_apply,
     admin_money,
     admin_providers,
+    admin_statements,
     admin_usage,
     generations,
     images,
@@ -57,6 +58,7 @@ ADMIN_ROUTERS = [
         admin_administrators,
         admin_apply,
         admin_usage,
+        admin_statements,
         admin_money,
         admin_providers,
     )

@@ -48,6 +48,7 @@ from gateway.services.reconcile import Reconciler
 from gateway.services.recovery import Recovery
 from gateway.services.replica_count import ReplicaCount
 from gateway.services.settlement import Settlement
+from gateway.services.statements import Statements
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage import usage_log
@@ -239,6 +240,7 @@ class Builder:
             usage=self._usage,
             budgets=Budgets(database, self._shared.rates),
             reports=UsageReports(database, flush=self._journal.flush),
+            statements=Statements(database, flush=self._journal.flush),
             receipts=Receipts(database, links),
             gallery=ImageGallery(database, self._images, links),
             cache=cache,

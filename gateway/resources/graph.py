@@ -21,6 +21,7 @@ from gateway.services.purchases import Purchases
 from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
 from gateway.services.settlement import Settlement
+from gateway.services.statements import Statements
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
 from gateway.storage.database import Database
@@ -44,6 +45,7 @@ class Resources:
     usage: UsageRecorder
     budgets: Budgets
     reports: UsageReports
+    statements: Statements
     receipts: Receipts
     gallery: ImageGallery
     cache: CacheAdministration
