@@ -31,6 +31,8 @@ from gateway.storage.data_dir import make_data_dir
 from gateway.storage.migrations import migrate
 from gateway.storage.rate_limits import RateState
 from gateway.storage.response_cache import PurgeFilter
+from gateway.storage.statements import Line as StatementLine
+from gateway.storage.statements import Statement
 
 __all__ = [  # with the words of the services that the API speaks
     "AccountService",
@@ -51,6 +53,8 @@ __all__ = [  # with the words of the services that the API speaks
     "Reconciliation",
     "Report",
     "Resources",
+    "Statement",
+    "StatementLine",
     "examine",
     "migrate_database",
     "month_start_ms",

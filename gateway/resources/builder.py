@@ -50,6 +50,7 @@ from gateway.services.recovery import Recovery
 from gateway.services.replica_count import ReplicaCount
 from gateway.services.sessions import Sessions
 from gateway.services.settlement import Settlement
+from gateway.services.statements import Statements
 from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
@@ -250,6 +251,7 @@ class Builder:
             usage=self._usage,
             budgets=Budgets(database, self._shared.rates),
             reports=UsageReports(database, flush=self._journal.flush),
+            statements=Statements(database, flush=self._journal.flush),
             receipts=Receipts(database, links),
             gallery=ImageGallery(database, self._images, links),
             pictures=Pictures(database, links, self._models, prompts_kept=settings.privacy.store_prompts == "full"),

@@ -23,6 +23,7 @@ from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
 from gateway.services.sessions import Sessions
 from gateway.services.settlement import Settlement
+from gateway.services.statements import Statements
 from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
@@ -48,6 +49,7 @@ class Resources:
     usage: UsageRecorder
     budgets: Budgets
     reports: UsageReports
+    statements: Statements
     receipts: Receipts
     gallery: ImageGallery
     pictures: Pictures
