@@ -24,6 +24,7 @@ from gateway.api.routes import (
     admin_accounts,
     admin_administrators,
     admin_apply,
+    admin_limits,
     admin_money,
     admin_names,
     admin_pictures,
@@ -67,6 +68,7 @@ ADMIN_ROUTERS = [
         admin_money,
         admin_providers,
         admin_pictures,
+        admin_limits,
         admin_names,
         admin_spending,
     )

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.domain.limits import Metric, Window, check_window, parse_amount
+from gateway.domain.limits import Metric, Window, check_alerts, check_window, parse_amount
 from gateway.domain.pricing import parse_price
 from gateway.errors import ConfigurationError
 
@@ -347,10 +347,13 @@ class LimitSettings(Section):
     window: Window = Window.NONE
     amount: Amount
     """Dollars for cost_usd, else a whole number."""
+    alert_at: list[int] = []
+    """Shares of it in percent, ascending, like [80, 100]: webhooks are told when they are used. []: none is."""
 
     @model_validator(mode="after")
     def _valid(self) -> LimitSettings:
         check_window(self.metric, self.window)
+        check_alerts(self.metric, self.window, self.alert_at)
         parse_amount(self.metric, self.amount)
         return self
 

@@ -19,6 +19,7 @@ EXAMPLE = ROOT / "config.example.yaml"
 BAD = Path(__file__).parent / "configs"
 
 MESSAGES = {
+    "alerts_out_of_order": ":3: limits.user.0: alert_at: give up to 5 percentages from 1 to 100, ascending",
     "alias_of_itself": ": an alias holds itself",
     "bad_amount": ":3: limits.user.0: '2.5' is not an amount of images: give a whole number, 0 or more",
     "bad_price_amount": ":2: models.0: the price of flux-pro: '6,5 cents' is not an amount of dollars",

@@ -20,7 +20,8 @@ from pydantic import (
 )
 
 from gateway.domain.api_key import Mode
-from gateway.domain.limits import Limit, Metric, Window
+from gateway.domain.declaration import LimitEntry
+from gateway.domain.limits import MOST_ALERTS, Limit, Metric, Window
 
 T = TypeVar("T")
 _UNIX_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
@@ -90,6 +91,9 @@ Amount = Annotated[
 ]
 
 
+Percent = Annotated[int, Field(strict=True, ge=1, le=100)]
+
+
 class RequestBody(BaseModel):
     """A key that is not known is refused: a misspelt limit must not pass for none."""
 
@@ -149,6 +153,13 @@ class LimitBody(RequestBody):
     metric: Metric
     window: Window | None = Field(None, description="Absent for concurrency alone.")
     amount: Amount
+    alert_at: list[Percent] = Field(
+        default_factory=list, max_length=MOST_ALERTS, description="Shares of it that webhooks are told of, ascending."
+    )
+
+    @property
+    def entry(self) -> LimitEntry:
+        return LimitEntry(self.metric, self.window or Window.NONE, self.amount, tuple(self.alert_at))
 
 
 class Answer(BaseModel):
@@ -195,10 +206,13 @@ class LimitAnswer(Answer):
     metric: Metric
     window: Window | None
     amount: str
+    alert_at: list[int] = Field([], description="Absent: no alerts.")
 
     @classmethod
     def of(cls, limit: Limit) -> LimitAnswer:
-        return cls(metric=limit.metric, window=limit.window or None, amount=limit.shown(limit.amount))
+        alerts = {"alert_at": limit.alert_at} if limit.alert_at else {}
+        shown = limit.shown(limit.amount)
+        return cls.model_validate({"metric": limit.metric, "window": limit.window or None, "amount": shown} | alerts)
 
 
 class AuditAnswer(Answer):

@@ -10,7 +10,6 @@ from pydantic import Field
 from gateway.api.schemas import Answer, Email, Labels, LimitBody, Models, Moment, Name, RequestBody
 from gateway.domain.api_key import Mode
 from gateway.domain.declaration import Declaration, DeclaredKey, DeclaredTeam, DeclaredUser, LimitEntry
-from gateway.domain.limits import Window
 
 Limits = Annotated[list[LimitBody], Field(max_length=100)]
 
@@ -100,4 +99,4 @@ def _user(user: UserBody) -> DeclaredUser:
 
 
 def _entries(limits: Sequence[LimitBody]) -> list[LimitEntry]:
-    return [(limit.metric, limit.window or Window.NONE, limit.amount) for limit in limits]
+    return [limit.entry for limit in limits]

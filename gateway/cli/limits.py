@@ -38,6 +38,10 @@ def set_limit(
     window: Annotated[str, typer.Argument(metavar="WINDOW", help="Left out for concurrency.")],
     amount: Annotated[str | None, typer.Argument(metavar="AMOUNT", show_default=False)] = None,
     *,
+    alert_at: Annotated[
+        list[int] | None,
+        typer.Option("--alert-at", metavar="PERCENT", help="Tell webhooks when so much is used. May be repeated."),
+    ] = None,
     team: TeamId = None,
     user: UserId = None,
     key: KeyId = None,
@@ -46,7 +50,9 @@ def set_limit(
     """Set one limit, as in `darkroom limit set --user USER_ID cost_usd month 100`."""
     given_window, given_amount = (None, window) if amount is None else (window, amount)
     client, path = admin_client(ctx), _path(team, user, key)
-    entry = {"metric": metric, "window": given_window, "amount": given_amount}
+    entry: dict[str, Any] = {"metric": metric, "window": given_window, "amount": given_amount}
+    if alert_at:
+        entry["alert_at"] = sorted(alert_at)
     _put(client, path, [*_others(client, path, metric, given_window), entry], as_json=as_json)
 
 
@@ -75,11 +81,7 @@ def _path(team: str | None, user: str | None, key: str | None) -> str:
 
 
 def _others(client: Client, path: str, metric: str, window: str | None) -> list[dict[str, Any]]:
-    return [
-        {name: entry[name] for name in ("metric", "window", "amount")}
-        for entry in client.get(path)
-        if (entry["metric"], entry["window"]) != (metric, window)
-    ]
+    return [entry for entry in client.get(path) if (entry["metric"], entry["window"]) != (metric, window)]
 
 
 def _put(client: Client, path: str, entries: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -87,4 +89,4 @@ def _put(client: Client, path: str, entries: list[dict[str, Any]], *, as_json: b
 
 
 def _show(entries: list[dict[str, Any]], *, as_json: bool) -> None:
-    show_items(entries, ("metric", "window", "amount"), as_json=as_json)
+    show_items(entries, ("metric", "window", "amount", "alert_at"), as_json=as_json)

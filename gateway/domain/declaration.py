@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,8 +15,14 @@ from gateway.errors import InvalidRequest
 _HASH = re.compile(r"[0-9a-f]{64}")
 _PUBLIC = re.compile(f"[0-9A-Za-z]{{{PUBLIC_LENGTH}}}")
 
-LimitEntry = tuple[Metric, Window, str]
-"""A limit as an administrator writes it: metric, window, amount."""
+
+class LimitEntry(NamedTuple):
+    """A limit as an administrator writes it."""
+
+    metric: Metric
+    window: Window
+    amount: str
+    alert_at: tuple[int, ...] = ()
 
 
 class DeclaredKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -40,6 +43,7 @@ class ScopeKind(StrEnum):
     KEY = "key"
 
 
+MOST_ALERTS = 5
 SHORT_WINDOWS = frozenset({Window.MINUTE, Window.HOUR})
 SECONDS = {Window.MINUTE: 60, Window.HOUR: 3600}
 _DAY_S = 86_400
@@ -57,6 +61,8 @@ _WINDOW_S = {
 class Limit:
     """`amount` counts requests, images, megapixels or purchases under way; micro-dollars for cost_usd.
 
+    `alert_at`: the shares of it, in percent, that are told to webhooks when they are used. Two limits that differ in
+    those alone are equal.
     `is_rate`: taken by GCRA at admission, over `period_s` seconds. `policy`: as callers read it
     (draft-ietf-httpapi-ratelimit-headers-10). The derived fields are made once, for calls by the thousand.
     """
@@ -66,6 +72,7 @@ class Limit:
     metric: Metric
     window: Window
     amount: int
+    alert_at: tuple[int, ...] = field(default=(), compare=False)
     name: str = field(init=False, compare=False, repr=False)
     is_rate: bool = field(init=False, compare=False, repr=False)
     period_s: int = field(init=False, compare=False, repr=False)
@@ -78,9 +85,25 @@ class Limit:
         object.__setattr__(self, "period_s", SECONDS.get(self.window, 0))
         object.__setattr__(self, "policy", f'"{name}";q={self.amount}{_WINDOW_S[self.window]}')
 
+    def crossed(self, used: int) -> tuple[int, ...]:
+        """Those of `alert_at` that are reached. A limit of 0 only forbids: it is never used up."""
+        return tuple(percent for percent in self.alert_at if self.amount and used * 100 >= percent * self.amount)
+
     def shown(self, amount: int) -> str:
         """An amount of this metric as callers read it: dollars for money, else a whole number."""
         return usd(amount) if self.metric is Metric.COST_USD else str(amount)
+
+
+class DefaultLimit(NamedTuple):
+    """What every user gets unless it has its own of the same metric and window. The amount is as `Limit` has it."""
+
+    metric: Metric
+    window: Window
+    amount: int
+    alert_at: tuple[int, ...] = ()
+
+    def of(self, user_id: str) -> Limit:
+        return Limit(ScopeKind.USER, user_id, *self)
 
 
 def parse_amount(metric: Metric, amount: str | float) -> int:
@@ -99,6 +122,17 @@ def check_window(metric: Metric, window: Window) -> None:
         raise ValueError("concurrency counts purchases under way: it has no window")
     if metric is not Metric.CONCURRENCY and window is Window.NONE:
         raise ValueError(f"a limit of {metric} needs a window: minute, hour, day, month or total")
+
+
+def check_alerts(metric: Metric, window: Window, alert_at: Sequence[int]) -> None:
+    """Raises ValueError unless these are shares that a limit of this kind can be told of."""
+    if not alert_at:
+        return
+    if metric is Metric.CONCURRENCY or (metric is Metric.REQUESTS and window in SHORT_WINDOWS):
+        raise ValueError("alert_at: what is free again within the hour is not told; leave it out here")
+    ascending = all(low < high for low, high in itertools.pairwise(alert_at))
+    if len(alert_at) > MOST_ALERTS or not ascending or alert_at[0] < 1 or alert_at[-1] > 100:
+        raise ValueError(f"alert_at: give up to {MOST_ALERTS} percentages from 1 to 100, ascending")
 
 
 def window_bounds(window: Window, now_ms: int) -> tuple[int, int | None]:

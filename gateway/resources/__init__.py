@@ -22,12 +22,14 @@ from gateway.services.budgets import BudgetLine
 from gateway.services.calls import Call, Head
 from gateway.services.doctor import Check, Doctor
 from gateway.services.generate_image import Delivery, ImageGenerator
+from gateway.services.limit_usage import AppliedLimit
 from gateway.services.provider_keys import KeyReport, ProviderKeys
 from gateway.services.receipts import ImageGallery, Receipt
 from gateway.services.reconcile import Reconciliation
 from gateway.services.usage_reports import Report, month_start_ms
 from gateway.storage.audit import EventFilter
 from gateway.storage.data_dir import make_data_dir
+from gateway.storage.limits_in_use import LimitInUse
 from gateway.storage.migrations import migrate
 from gateway.storage.rate_limits import RateState
 from gateway.storage.response_cache import PurgeFilter
@@ -37,6 +39,7 @@ from gateway.storage.statements import Statement
 __all__ = [  # with the words of the services that the API speaks
     "AccountService",
     "Administrators",
+    "AppliedLimit",
     "BookEntry",
     "BudgetLine",
     "Call",
@@ -47,6 +50,7 @@ __all__ = [  # with the words of the services that the API speaks
     "ImageGallery",
     "ImageGenerator",
     "KeyReport",
+    "LimitInUse",
     "PurgeFilter",
     "RateState",
     "Receipt",

@@ -13,7 +13,7 @@ import structlog
 
 from gateway.config import Settings
 from gateway.domain.caller import Caller
-from gateway.domain.limits import Limit, parse_amount
+from gateway.domain.limits import DefaultLimit, Limit, parse_amount
 from gateway.errors import ConfigurationError
 from gateway.resources.databases import open_configured_database
 from gateway.resources.graph import Resources
@@ -39,6 +39,7 @@ from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
 from gateway.services.following import Following
 from gateway.services.generate_image import ImageGenerator
+from gateway.services.limit_usage import LimitUsage
 from gateway.services.pictures import Pictures
 from gateway.services.prices import PriceBook
 from gateway.services.provider_keys import ProviderKeys
@@ -250,6 +251,7 @@ class Builder:
             ),
             usage=self._usage,
             budgets=Budgets(database, self._shared.rates),
+            limit_usage=LimitUsage(database, self._default_limits(), flush=self._journal.flush),
             reports=UsageReports(database, flush=self._journal.flush),
             statements=Statements(database, flush=self._journal.flush),
             receipts=Receipts(database, links),
@@ -321,9 +323,11 @@ class Builder:
         configured = self._settings.security.admin_key
         return configured.get_secret_value() if configured else kept_secret(self._settings.data_dir, "admin_key")
 
-    def _default_limits(self) -> list[Any]:
-        chosen = self._settings.limits.user
-        return [(limit.metric, limit.window, parse_amount(limit.metric, limit.amount)) for limit in chosen]
+    def _default_limits(self) -> list[DefaultLimit]:
+        return [
+            DefaultLimit(limit.metric, limit.window, parse_amount(limit.metric, limit.amount), tuple(limit.alert_at))
+            for limit in self._settings.limits.user
+        ]
 
     def _open_vendors(self) -> dict[str, Vendor]:
         vendors = open_vendors(self._settings)

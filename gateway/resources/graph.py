@@ -16,6 +16,7 @@ from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.declarations import DeclarationService
 from gateway.services.generate_image import ImageGenerator
+from gateway.services.limit_usage import LimitUsage
 from gateway.services.pictures import Pictures
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases
@@ -48,6 +49,7 @@ class Resources:
     generator: ImageGenerator
     usage: UsageRecorder
     budgets: Budgets
+    limit_usage: LimitUsage
     reports: UsageReports
     statements: Statements
     receipts: Receipts

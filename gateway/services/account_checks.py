@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from gateway.domain.declaration import LimitEntry
-from gateway.domain.limits import Limit, Metric, ScopeKind, Window, check_window, parse_amount
+from gateway.domain.limits import Limit, Metric, ScopeKind, Window, check_alerts, check_window, parse_amount
 from gateway.errors import InvalidRequest
 
 
@@ -28,10 +28,11 @@ def check_future(expires_ms: int | None, now_ms: int) -> None:
 def parse_limits(scope: ScopeKind, scope_id: str, entries: Sequence[LimitEntry]) -> list[Limit]:
     """Raises InvalidRequest for the first entry that makes no sense, and for two of one metric and window."""
     found: dict[tuple[Metric, Window], Limit] = {}
-    for position, (metric, window, amount) in enumerate(entries):
+    for position, (metric, window, amount, alert_at) in enumerate(entries):
         try:
             check_window(metric, window)
-            limit = Limit(scope, scope_id, metric, window, parse_amount(metric, amount))
+            check_alerts(metric, window, alert_at)
+            limit = Limit(scope, scope_id, metric, window, parse_amount(metric, amount), alert_at)
         except ValueError as exc:
             raise InvalidRequest(f"limits[{position}]: {exc}.", param=str(position)) from exc
         if found.setdefault((metric, window), limit) is not limit:

@@ -8,6 +8,7 @@ changed there: here it is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -281,7 +282,7 @@ class AccountService:
             limits.put_limits(conn, scope, scope_id, wanted)
             return limits.get_limits(conn, [(scope, scope_id)])
 
-        detail = {"limits": [dict(zip(("metric", "window", "amount"), entry, strict=True)) for entry in entries]}
+        detail = {"limits": [entry._asdict() for entry in entries]}
         return await self._write(work, Act(actor, "limits", scope.value, scope_id, detail))
 
     async def get_limits(self, scope: ScopeKind, scope_id: str) -> list[Limit]:
@@ -369,5 +370,5 @@ def _check_rotatable(key: Key, now: int) -> None:
 
 def _copy_limits(conn: sa.Connection, from_id: str, to_id: str) -> None:
     own = limits.get_limits(conn, [(ScopeKind.KEY, from_id)])
-    moved = [Limit(ScopeKind.KEY, to_id, limit.metric, limit.window, limit.amount) for limit in own]
+    moved = [replace(limit, scope_id=to_id) for limit in own]
     limits.put_limits(conn, ScopeKind.KEY, to_id, moved)

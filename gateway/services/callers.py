@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from gateway.domain.api_key import PREFIX_LENGTH, ApiKey, matches, parse_api_key
 from gateway.domain.caller import Caller, effective_limits
-from gateway.domain.limits import Limit, Metric, ScopeKind, Window
+from gateway.domain.limits import DefaultLimit, Limit, ScopeKind
 from gateway.errors import InvalidApiKey
 from gateway.services.clock import clock
 from gateway.storage import limits
@@ -30,7 +30,7 @@ class CallerDirectory:
         self,
         database: Database,
         peppers: Sequence[bytes],
-        default_user_limits: Sequence[tuple[Metric, Window, int]],
+        default_user_limits: Sequence[DefaultLimit],
         *,
         capacity: int = 10_000,
         clock: Callable[[], float] = clock.now_s,
@@ -102,7 +102,7 @@ class CallerDirectory:
         return None if row is None else self._caller(row, limits.get_limits(conn, _scopes(row)))
 
     def _caller(self, row: CallerRow, own: Sequence[Limit]) -> Caller:
-        defaults = [Limit(ScopeKind.USER, row.user_id, *default) for default in self._defaults]
+        defaults = [default.of(row.user_id) for default in self._defaults]
         return Caller(
             key_id=row.key_id,
             key_prefix=row.key_prefix,

@@ -254,5 +254,5 @@ class _Application:
         changes.record(self._conn, kind, row_id)
 
 
-def _amounts(found: Sequence[Limit]) -> set[tuple[str, str, int]]:
-    return {(limit.metric.value, limit.window.value, limit.amount) for limit in found}
+def _amounts(found: Sequence[Limit]) -> set[tuple[Any, ...]]:
+    return {(limit.metric, limit.window, limit.amount, limit.alert_at) for limit in found}

@@ -10,7 +10,7 @@ SQL gone: nothing can be held, so nothing is bought.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +27,18 @@ from gateway.storage.tables import counters, generations, holds
 _SCOPE_COLUMNS = {"team": generations.c.team_id, "user": generations.c.user_id, "key": generations.c.key_id}
 _SCOPE_ORDER = {scope.value: place for place, scope in enumerate(ScopeKind)}
 _SETTLED = ("answered", "succeeded", "failed")
+_g = generations.c
+_IS_OPEN: sa.ColumnElement[int] = sa.case((_g.status.in_(_SETTLED), 0), else_=1)
+_AMOUNTS: dict[Metric, sa.ColumnElement[int]] = {
+    Metric.IMAGES: _g.images,
+    Metric.MEGAPIXELS: _g.megapixels,
+    Metric.COST_USD: sa.case(
+        (_g.status.in_(_SETTLED), sa.func.coalesce(_g.cost_micro_usd, 0) + _g.adjusted_micro_usd),
+        else_=_g.reserved_micro_usd,
+    ),
+    Metric.CONCURRENCY: sa.case((_g.status.in_(("pending", "sent")), 1), else_=0),
+}
+"""What a purchase counts as, settled or open."""
 _Spot = tuple[str, str, str, str]
 """Scope, scope id, metric and window: a counter but for mode and start."""
 
@@ -328,21 +340,33 @@ def _sums(conn: sa.Connection, members: sa.Subquery) -> tuple[int, int]:
     return int(spent), int(reserved)
 
 
+def spent_since(
+    conn: sa.Connection, scope: ScopeKind, scope_ids: Collection[str], *, mode: str, since_ms: int
+) -> dict[tuple[str, Metric], tuple[int, int]]:
+    """Spent and reserved by the purchases of scopes since the start of a window, by scope and metric: what a counter
+    would say that is not made yet. Scopes that bought nothing are absent.
+    """
+    column = _SCOPE_COLUMNS[scope]
+    sums = [
+        sa.func.sum(sa.case({is_open: amount}, value=_IS_OPEN, else_=0)).label(f"{metric}_{is_open}")
+        for metric, amount in _AMOUNTS.items()
+        for is_open in (0, 1)
+    ]
+    chosen = sa.select(column.label("scope_id"), *sums).where(
+        column.in_(scope_ids), generations.c.mode == mode, generations.c.created_ms >= since_ms
+    )
+    return {
+        (row["scope_id"], metric): (int(row[f"{metric}_0"]), int(row[f"{metric}_1"]))
+        for row in conn.execute(chosen.group_by(column)).mappings()
+        for metric in _AMOUNTS
+    }
+
+
 def _members(limit: Limit, where: Mapping[str, Any], reset_ms: int | None) -> sa.Select[Any]:
     """The generations of a counter: id, whether it is still open (1) or settled (0), and its share."""
     g = generations.c
-    is_open = sa.case((g.status.in_(_SETTLED), 0), else_=1)
-    amounts: dict[Metric, Any] = {
-        Metric.IMAGES: g.images,
-        Metric.MEGAPIXELS: g.megapixels,
-        Metric.COST_USD: sa.case(
-            (g.status.in_(_SETTLED), sa.func.coalesce(g.cost_micro_usd, 0) + g.adjusted_micro_usd),
-            else_=g.reserved_micro_usd,
-        ),
-        Metric.CONCURRENCY: sa.case((g.status.in_(("pending", "sent")), 1), else_=0),
-    }
     chosen = (
-        sa.select(g.id, is_open.label("open"), amounts[limit.metric].label("amount"))
+        sa.select(g.id, _IS_OPEN.label("open"), _AMOUNTS[limit.metric].label("amount"))
         .where(g.mode == where["mode"], _SCOPE_COLUMNS[limit.scope] == limit.scope_id)
         .where(g.created_ms >= where["window_start_ms"])
     )

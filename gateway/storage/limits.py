@@ -17,7 +17,7 @@ from gateway.storage.tables_accounts import limits
 def put_limits(conn: sa.Connection, scope: ScopeKind, scope_id: str, wanted: Sequence[Limit]) -> None:
     """Replaces all limits of a scope."""
     conn.execute(limits.delete().where(limits.c.scope == scope, limits.c.scope_id == scope_id))
-    rows = [{**_place(limit), "amount": limit.amount} for limit in wanted]
+    rows = [{**_place(limit), "amount": limit.amount, "alert_at": limit.alert_at or None} for limit in wanted]
     if rows:
         conn.execute(limits.insert(), rows)
 
@@ -26,11 +26,13 @@ def get_limits(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]]) -> 
     """The limits of these scopes, in the order in which limits are listed: metric, then window."""
     here = sa.tuple_(limits.c.scope, limits.c.scope_id).in_(scopes)
     rows = conn.execute(sa.select(limits).where(here).order_by(limits.c.metric, limits.c.window))
-    return [_limit(row) for row in rows]
+    return [as_limit(row) for row in rows]
 
 
-def _limit(row: sa.Row[Any]) -> Limit:
-    return Limit(ScopeKind(row.scope), row.scope_id, Metric(row.metric), Window(row.window), row.amount)
+def as_limit(row: sa.Row[Any]) -> Limit:
+    """A row of `limits`."""
+    alert_at = tuple(row.alert_at or ())
+    return Limit(ScopeKind(row.scope), row.scope_id, Metric(row.metric), Window(row.window), row.amount, alert_at)
 
 
 def _place(limit: Limit) -> dict[str, str]:

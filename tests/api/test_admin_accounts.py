@@ -111,6 +111,19 @@ async def test_limits_are_a_bare_array(http: httpx.AsyncClient):
     assert (await http.put(path, json=expected)).json() == expected
 
 
+async def test_a_limit_says_at_which_shares_it_is_told(http: httpx.AsyncClient):
+    user = await create(http, "users", name="Ada")
+    path = f"/users/{user['id']}/limits"
+    wanted = [{"metric": "images", "window": "day", "amount": "5", "alert_at": [80, 100]}]
+    assert (await http.put(path, json=wanted)).json() == wanted
+    assert (await http.get(path)).json() == wanted
+    for wrong in ([100, 80], [0], [101], [True], ["80"], [1, 2, 3, 4, 5, 6]):
+        refused = await http.put(path, json=[{**wanted[0], "alert_at": wrong}])
+        assert refused.status_code == 400, wrong
+        assert "alert_at" in refused.text, wrong
+    assert (await http.get(path)).json() == wanted
+
+
 @pytest.mark.parametrize(
     ("kind", "body"),
     [

@@ -91,6 +91,8 @@ def test_a_limit_is_set_among_the_others_and_unset(gateway: CannedGateway):
     assert gateway.asked[-1].body == [other, {**old, "amount": "100"}]
     run("limit", "set", "--user", "user_1", "concurrency", "3")
     assert gateway.asked[-1].body[-1] == {"metric": "concurrency", "window": None, "amount": "3"}
+    run("limit", "set", "--user", "user_1", "cost_usd", "month", "9", "--alert-at", "100", "--alert-at", "80")
+    assert gateway.asked[-1].body[-1] == {**old, "amount": "9", "alert_at": [80, 100]}
     run("limit", "unset", "--user", "user_1", "cost_usd", "month")
     assert gateway.asked[-1].body == [other]
 

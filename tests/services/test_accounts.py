@@ -138,7 +138,7 @@ async def test_keys_are_listed_by_user_and_mode(accounts: AccountService, key: N
 async def test_a_rotation_copies_the_key_and_its_limits_and_ends_the_old_one(
     database: Database, accounts: AccountService, key: NewKey
 ):
-    entry = (Metric.IMAGES, Window.DAY, "5")
+    entry = LimitEntry(Metric.IMAGES, Window.DAY, "5", (80, 100))
     await accounts.put_limits(ScopeKind.KEY, key.key.id, [entry], actor=ACTOR)
     new = await accounts.rotate_key(key.key.id, actor=ACTOR, overlap_s=60)
     old, now = await accounts.get_key(key.key.id), await database.read(now_ms)
@@ -146,7 +146,8 @@ async def test_a_rotation_copies_the_key_and_its_limits_and_ends_the_old_one(
     assert now < (old.expires_ms or 0) <= now + 60_000
     for name in ("user_id", "name", "mode", "models", "labels", "expires_ms"):
         assert getattr(new.key, name) == getattr(key.key, name)
-    assert [limit.amount for limit in await accounts.get_limits(ScopeKind.KEY, new.key.id)] == [5]
+    [limit] = await accounts.get_limits(ScopeKind.KEY, new.key.id)
+    assert (limit.amount, limit.alert_at) == (5, (80, 100))
 
 
 async def test_a_rotation_never_lengthens_the_old_keys_life(database: Database, accounts: AccountService, user: User):
@@ -170,8 +171,8 @@ async def test_a_key_out_of_use_is_not_rotated(accounts: AccountService, key: Ne
 
 async def test_limits_are_replaced_and_read_at_their_scope(accounts: AccountService, user: User):
     entries = [
-        (Metric.COST_USD, Window.MONTH, "10.5"),
-        (Metric.CONCURRENCY, Window.NONE, "3"),
+        LimitEntry(Metric.COST_USD, Window.MONTH, "10.5"),
+        LimitEntry(Metric.CONCURRENCY, Window.NONE, "3"),
     ]
     put = await accounts.put_limits(ScopeKind.USER, user.id, entries, actor=ACTOR)
     assert [(limit.metric, limit.window, limit.amount) for limit in put] == [
@@ -185,12 +186,18 @@ async def test_limits_are_replaced_and_read_at_their_scope(accounts: AccountServ
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([(Metric.CONCURRENCY, Window.DAY, "3")], "it has no window"),
-        ([(Metric.IMAGES, Window.NONE, "3")], "needs a window"),
-        ([(Metric.IMAGES, Window.DAY, "1.5")], "whole number"),
-        ([(Metric.IMAGES, Window.DAY, "-1")], "whole number"),
-        ([(Metric.COST_USD, Window.DAY, "ten")], "amount of dollars"),
-        ([(Metric.IMAGES, Window.DAY, "1"), (Metric.IMAGES, Window.DAY, "2")], "twice"),
+        ([LimitEntry(Metric.CONCURRENCY, Window.DAY, "3")], "it has no window"),
+        ([LimitEntry(Metric.IMAGES, Window.NONE, "3")], "needs a window"),
+        ([LimitEntry(Metric.IMAGES, Window.DAY, "1.5")], "whole number"),
+        ([LimitEntry(Metric.IMAGES, Window.DAY, "-1")], "whole number"),
+        ([LimitEntry(Metric.COST_USD, Window.DAY, "ten")], "amount of dollars"),
+        ([LimitEntry(Metric.IMAGES, Window.DAY, "1", (80, 80))], "ascending"),
+        ([LimitEntry(Metric.IMAGES, Window.DAY, "1", (0,))], "from 1 to 100"),
+        ([LimitEntry(Metric.IMAGES, Window.DAY, "1", (50, 101))], "from 1 to 100"),
+        ([LimitEntry(Metric.IMAGES, Window.DAY, "1", (1, 2, 3, 4, 5, 6))], "up to 5"),
+        ([LimitEntry(Metric.REQUESTS, Window.HOUR, "1", (80,))], "within the hour"),
+        ([LimitEntry(Metric.CONCURRENCY, Window.NONE, "1", (80,))], "within the hour"),
+        ([LimitEntry(Metric.IMAGES, Window.DAY, "1"), LimitEntry(Metric.IMAGES, Window.DAY, "2")], "twice"),
     ],
 )
 async def test_limits_that_make_no_sense_are_refused(
@@ -209,6 +216,6 @@ async def test_limits_of_an_unknown_scope_are_not_found(accounts: AccountService
 
 
 async def test_limits_put_at_once_by_two_never_collide(accounts: AccountService, user: User):
-    entries = [(Metric.IMAGES, Window.DAY, "5")]
+    entries = [LimitEntry(Metric.IMAGES, Window.DAY, "5")]
     calls = (accounts.put_limits(ScopeKind.USER, user.id, entries, actor=ACTOR) for _ in range(8))
     assert all(len(found) == 1 for found in await asyncio.gather(*calls))

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from gateway.domain.api_key import Mode, new_api_key
-from gateway.domain.limits import Metric, ScopeKind, Window
+from gateway.domain.declaration import LimitEntry
+from gateway.domain.limits import DefaultLimit, Metric, ScopeKind, Window
 from gateway.errors import InvalidApiKey, KeyDisabled
 from gateway.services.accounts import AccountService, NewKey
 from gateway.services.callers import CallerDirectory
@@ -17,7 +18,7 @@ from gateway.storage.database import Database, T, Work
 
 PEPPER = b"pepper-of-the-tests"
 ACTOR = "admin"
-DEFAULTS = ((Metric.REQUESTS, Window.MINUTE, 600), (Metric.COST_USD, Window.MONTH, 100_000_000))
+DEFAULTS = (DefaultLimit(Metric.REQUESTS, Window.MINUTE, 600), DefaultLimit(Metric.COST_USD, Window.MONTH, 100_000_000))
 
 
 class Watched:
@@ -74,9 +75,9 @@ async def test_limits_are_the_defaults_and_those_of_team_user_and_key(world: Wor
     team = await world.accounts.create_team(actor=ACTOR, name="Search")
     key = await world.new_key(team_id=team.id)
     own = {
-        (ScopeKind.TEAM, team.id): (Metric.IMAGES, Window.DAY, "9"),
-        (ScopeKind.USER, key.key.user_id): (Metric.REQUESTS, Window.MINUTE, "5"),
-        (ScopeKind.KEY, key.key.id): (Metric.CONCURRENCY, Window.NONE, "2"),
+        (ScopeKind.TEAM, team.id): LimitEntry(Metric.IMAGES, Window.DAY, "9"),
+        (ScopeKind.USER, key.key.user_id): LimitEntry(Metric.REQUESTS, Window.MINUTE, "5"),
+        (ScopeKind.KEY, key.key.id): LimitEntry(Metric.CONCURRENCY, Window.NONE, "2"),
     }
     for (scope, scope_id), entry in own.items():
         await world.accounts.put_limits(scope, scope_id, [entry], actor=ACTOR)

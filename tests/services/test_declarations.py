@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.domain.api_key import Mode, hash_api_key, new_api_key
-from gateway.domain.declaration import Declaration, DeclaredKey, DeclaredTeam, DeclaredUser
+from gateway.domain.declaration import Declaration, DeclaredKey, DeclaredTeam, DeclaredUser, LimitEntry
 from gateway.domain.limits import Limit, Metric, ScopeKind, Window
 from gateway.errors import Conflict, InvalidRequest
 from gateway.services.accounts import AccountService
@@ -21,8 +21,8 @@ from gateway.storage.database import Database
 
 PEPPER = b"pepper-of-the-tests"
 MODELS = ["flux-dev", "flux-pro"]
-BUDGET = (Metric.COST_USD, Window.MONTH, "500")
-SPAN = (Metric.REQUESTS, Window.MINUTE, "60")
+BUDGET = LimitEntry(Metric.COST_USD, Window.MONTH, "500")
+SPAN = LimitEntry(Metric.REQUESTS, Window.MINUTE, "60")
 ADA_KEY = new_api_key(Mode.LIVE)
 
 
@@ -95,7 +95,7 @@ async def test_what_differs_is_changed_and_named(world: World):
     await world.apply()
     changed = replace(
         FILE,
-        teams=[replace(TEAM, limits=[BUDGET, (Metric.IMAGES, Window.DAY, "10")])],
+        teams=[replace(TEAM, limits=[BUDGET, LimitEntry(Metric.IMAGES, Window.DAY, "10")])],
         users=[replace(ADA, email=None, team=None, keys=[declared_key(models=["flux-dev"], labels={"a": "b"})])],
     )
     assert await world.said(changed) == [
@@ -282,7 +282,10 @@ async def test_the_same_file_twice_at_once_makes_everything_once(world: World):
             replace(FILE, users=[replace(ADA, keys=[declared_key(models=["nope"])])]),
             "models: there is no 'nope' here; the models are: flux-dev, flux-pro",
         ),
-        (replace(FILE, users=[replace(ADA, limits=[(Metric.IMAGES, Window.DAY, "x")])]), "is not an amount of images"),
+        (
+            replace(FILE, users=[replace(ADA, limits=[LimitEntry(Metric.IMAGES, Window.DAY, "x")])]),
+            "is not an amount of images",
+        ),
         (
             replace(FILE, users=[replace(ADA, keys=[declared_key(), declared_key("b")])]),
             "keys with prefix: dk_live_.* stands there twice",

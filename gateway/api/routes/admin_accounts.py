@@ -31,7 +31,7 @@ from gateway.api.schemas import (
 )
 from gateway.domain.administrator import Administrator, Permission
 from gateway.domain.api_key import Mode
-from gateway.domain.limits import ScopeKind, Window
+from gateway.domain.limits import ScopeKind
 from gateway.resources import AccountService, EventFilter
 
 router = APIRouter(
@@ -185,7 +185,7 @@ async def rotate_key(
 # -- limits and the audit log -------------------------------------------------------------------------------
 
 
-@router.put("/{scopes}/{scope_id}/limits", responses=_NOT_FOUND)
+@router.put("/{scopes}/{scope_id}/limits", responses=_NOT_FOUND, response_model_exclude_unset=True)
 async def put_limits(
     scopes: Scopes,
     scope_id: str,
@@ -196,12 +196,12 @@ async def put_limits(
     """Replaces all limits set here; what they have used stays."""
     if scopes == "teams":
         admin.require(Permission.MANAGE_TEAMS)
-    entries = [(entry.metric, entry.window or Window.NONE, entry.amount) for entry in body]
+    entries = [limit.entry for limit in body]
     limits = await accounts.put_limits(_scope(scopes), scope_id, entries, actor=admin.actor)
     return [LimitAnswer.of(limit) for limit in limits]
 
 
-@router.get("/{scopes}/{scope_id}/limits", responses=_NOT_FOUND)
+@router.get("/{scopes}/{scope_id}/limits", responses=_NOT_FOUND, response_model_exclude_unset=True)
 async def get_limits(scopes: Scopes, scope_id: str, accounts: Accounts) -> list[LimitAnswer]:
     """Those set here, not those of wider scopes."""
     return [LimitAnswer.of(limit) for limit in await accounts.get_limits(_scope(scopes), scope_id)]
