@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.domain.declaration import LimitEntry
 from gateway.domain.limits import Metric, ScopeKind, Window
 from gateway.errors import Forbidden, InvalidRequest, NotFound
 from gateway.services.accounts import AccountService
@@ -55,7 +56,7 @@ async def test_only_the_team_its_users_and_their_keys_are_there(world: World):
 
 async def test_what_is_not_there_is_not_changed(world: World):
     _, user_id, key_id = world.theirs
-    mine, entry = world.mine, (Metric.IMAGES, Window.DAY, "1")
+    mine, entry = world.mine, LimitEntry(Metric.IMAGES, Window.DAY, "1")
     for call in (
         mine.update_user(user_id, {"name": "x"}, actor=ACTOR),
         mine.delete_user(user_id, actor=ACTOR),
@@ -84,7 +85,7 @@ async def test_what_is_there_is_changed_and_stays_in_the_team(world: World):
     with pytest.raises(Forbidden):
         await mine.update_user(user_id, {"team_id": None}, actor=ACTOR)
     new = await mine.rotate_key(key_id, actor=ACTOR)
-    await mine.put_limits(ScopeKind.KEY, new.key.id, [(Metric.IMAGES, Window.DAY, "1")], actor=ACTOR)
+    await mine.put_limits(ScopeKind.KEY, new.key.id, [LimitEntry(Metric.IMAGES, Window.DAY, "1")], actor=ACTOR)
     await mine.delete_key(key_id, actor=ACTOR)
     await mine.delete_user(user_id, actor=ACTOR)
     with pytest.raises(NotFound):

@@ -30,7 +30,8 @@ async def list_limits(
     Those set at teams, users and keys, and the defaults of the settings of users who have used some of them. Limits of
     requests a minute or hour are left out: they are free again within the hour.
     """
-    page = await resources.limit_usage.fullest(mode=mode.value, scope=scope, team_id=admin.team(team_id), near=near, limit=limit)
+    team = admin.team(team_id)
+    page = await resources.limit_usage.fullest(mode=mode.value, scope=scope, team_id=team, near=near, limit=limit)
     return ListAnswer(data=[limit_use(line) for line in page.data], has_more=page.has_more, next_cursor=None)
 
 

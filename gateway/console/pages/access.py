@@ -137,7 +137,7 @@ def _common(answers: Sequence[Any]) -> dict[str, Any]:
     month, in_use, own, events = answers
     return {
         "month": month["total"],
-        "limits": in_use["data"],
+        "limits": in_use,
         "own_limits": own,
         "events": events["data"],
         "metrics": METRICS,
