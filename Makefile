@@ -60,7 +60,7 @@ lock: $(READY) ## Make the locks again; LOCK_FLAGS=--upgrade lifts the pins
 
 screenshots: $(READY) ## Take docs/screenshots of every page of the console again
 	sh scripts/install-browser.sh
-	$(BIN)/python -m scripts.screenshots
+	$(BIN)/python -m tests.console.screenshots
 
 schema: $(READY) ## Write config.schema.json again
 	$(BIN)/python scripts/config_schema.py

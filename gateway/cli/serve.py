@@ -166,7 +166,8 @@ def _greeting(settings: Settings) -> list[str]:
     if managed:
         lines.append(f"Management: {settings.management.base_url}")
     if settings.console.enabled:
-        lines.append(f"Console:    {settings.management.base_url if managed else base}/console   (sign in with the admin key)")
+        place = settings.management.base_url if managed else base
+        lines.append(f"Console:    {place}/console   (sign in with the admin key)")
     if settings.security.admin_key is None:
         lines.append(f"Admin key:  {_kept(settings, 'admin_key')}")
     test_key = _kept(settings, "test_key")

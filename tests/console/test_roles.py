@@ -129,7 +129,7 @@ async def test_a_team_admin_finds_nothing_of_another_team(world: Organisation):
 
 async def test_a_team_admin_spends_as_keys_of_its_team_only(world: Organisation):
     who = await signed_in(world.gateway, world.keys[Role.TEAM_ADMIN])
-    form = {"model": "flux-pro", "prompt": "Of Ours", "seed": "1"}
+    form: dict[str, Any] = {"model": "flux-pro", "prompt": "Of Ours", "seed": "1"}
     ours = await who.send("live/playground", "generate", key_id=world.ours.key_id, **form)
     assert "From the cache" in words_of(ours.text)
     theirs = await who.send("live/playground", "generate", key_id=world.theirs.key_id, **form)
