@@ -35,6 +35,7 @@ from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.changes import ChangeFollower
 from gateway.services.declarations import DeclarationService
+from gateway.services.erasure import Erasure
 from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
 from gateway.services.following import Following
@@ -216,7 +217,8 @@ class Builder:
         links = ImageLinks(base_url, secrets=self._secrets, expire_s=expire_s)
         accounts = AccountService(database, self._secrets, self._models, notify=self._follower.notify)
         cache = CacheAdministration(database, self._memory, self._images, self._follower.notify)
-        self._background(_retain(cache, settings))
+        erasure = Erasure(database, notify=self._follower.notify, flush=self._journal.flush)
+        self._background(_retain(cache, erasure, settings))
         return Resources(
             settings=settings,
             models=self._models,
@@ -244,6 +246,7 @@ class Builder:
             receipts=Receipts(database, links),
             gallery=ImageGallery(database, self._images, links),
             cache=cache,
+            erasure=erasure,
             provider_keys=self._provider_keys,
             settlement=self._settlement,
             reconciler=Reconciler(database, self._vendors, self._settlement),
@@ -326,12 +329,13 @@ def _report_end(task: asyncio.Task[None]) -> None:
         _log.critical("background_work_ended", exc_info=task.exception())
 
 
-async def _retain(cache: CacheAdministration, settings: Settings) -> None:
-    """Apply retention for ever; what fails is tried again."""
+async def _retain(cache: CacheAdministration, erasure: Erasure, settings: Settings) -> None:
+    """Apply retention, and erase what comes late, for ever; what fails is tried again."""
     retention = settings.retention
     while True:
         try:
             await cache.apply_retention(images_days=retention.images_days, requests_days=retention.requests_days)
+            await erasure.follow_up()
         except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
             _log.exception("retention_failed")
         await asyncio.sleep(_RETENTION_PERIOD_S)

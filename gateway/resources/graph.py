@@ -15,6 +15,7 @@ from gateway.services.budgets import Budgets
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.declarations import DeclarationService
+from gateway.services.erasure import Erasure
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases
@@ -49,6 +50,7 @@ class Resources:
     receipts: Receipts
     gallery: ImageGallery
     cache: CacheAdministration
+    erasure: Erasure
     provider_keys: ProviderKeys
     settlement: Settlement
     reconciler: Reconciler
