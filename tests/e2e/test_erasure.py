@@ -31,11 +31,7 @@ async def test_pictures_answer_410_and_equal_calls_of_others_buy_anew(tmp_path: 
         assert (await gateway.get(picture)).status_code == 410
         assert (await gateway.generate(key, seed=1)).status_code == 403
         assert (await gateway.try_admin("GET", f"/users/{user_id}")).status_code == 404
-        after = await gateway.usage()
-        assert {name for name in after if after[name] != before[name]} == {
-            "requests",
-            "errors",
-        }  # the call just refused
+        assert await gateway.usage() == before
         assert (await gateway.generate(other, seed=1)).headers["cache-status"] == "darkroom; fwd=miss; stored"
         assert fake.calls == 2
         [row] = await gateway.generations(user_id=user_id)
