@@ -27,6 +27,8 @@ Models = Annotated[
 Expires = Annotated[str | None, typer.Option("--expires-at", metavar="TIME", help="Like 2026-11-22T20:00:00Z.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 
+_ERASURE_TIMEOUT_S = 600
+
 
 def _commands(app: typer.Typer, kind: str) -> None:
     """`get` and `delete`, which are the same for every kind."""
@@ -107,6 +109,21 @@ def update_user(
         if body.get(field) == "":
             body[field] = None
     show_one(admin_client(ctx).send("PATCH", f"/admin/v1/users/{in_path(id)}", body), as_json=as_json)
+
+
+@user.command("erase")
+def erase_user(
+    ctx: typer.Context,
+    id: str,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase what a user was called, wrote and got, deleted ones too; its id, numbers and money stay."""
+    if not yes:
+        question = f"Erase {id} for good: its names, keys, prompts and pictures, and what the cache has of it?"
+        typer.confirm(question, abort=True, err=True)
+    erased = admin_client(ctx, timeout_s=_ERASURE_TIMEOUT_S).send("POST", f"/admin/v1/users/{in_path(id)}/erase")
+    show_one(erased, as_json=as_json)
 
 
 @key.command("create")

@@ -35,6 +35,7 @@ from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.changes import ChangeFollower
 from gateway.services.declarations import DeclarationService
+from gateway.services.erasure import Erasure
 from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
 from gateway.services.following import Following
@@ -226,8 +227,9 @@ class Builder:
             settings.data_dir / "thumbnails",
             max_bytes=settings.retention.thumbnails_mb * 2**20,
         )
-        self._background(_retain(cache, thumbnails, settings))
         administrators = Administrators(database, self._secrets, owner_key=self._admin_key())
+        erasure = Erasure(database, notify=self._follower.notify, flush=self._journal.flush)
+        self._background(_retain(cache, thumbnails, erasure, settings))
         return Resources(
             settings=settings,
             models=self._models,
@@ -259,6 +261,7 @@ class Builder:
             pictures=Pictures(database, links, self._models, prompts_kept=settings.privacy.store_prompts == "full"),
             thumbnails=thumbnails,
             cache=cache,
+            erasure=erasure,
             provider_keys=self._provider_keys,
             settlement=self._settlement,
             reconciler=Reconciler(database, self._vendors, self._settlement),
@@ -343,13 +346,14 @@ def _report_end(task: asyncio.Task[None]) -> None:
         _log.critical("background_work_ended", exc_info=task.exception())
 
 
-async def _retain(cache: CacheAdministration, thumbnails: Thumbnails, settings: Settings) -> None:
-    """Apply retention for ever; what fails is tried again."""
+async def _retain(cache: CacheAdministration, thumbnails: Thumbnails, erasure: Erasure, settings: Settings) -> None:
+    """Apply retention, and erase what comes late, for ever; what fails is tried again."""
     retention = settings.retention
     while True:
         try:
             await cache.apply_retention(images_days=retention.images_days, requests_days=retention.requests_days)
             await thumbnails.sweep()
+            await erasure.follow_up()
         except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
             _log.exception("retention_failed")
         await asyncio.sleep(_RETENTION_PERIOD_S)

@@ -15,6 +15,7 @@ from gateway.services.budgets import Budgets
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.declarations import DeclarationService
+from gateway.services.erasure import Erasure
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.limit_usage import LimitUsage
 from gateway.services.pictures import Pictures
@@ -57,6 +58,7 @@ class Resources:
     pictures: Pictures
     thumbnails: Thumbnails
     cache: CacheAdministration
+    erasure: Erasure
     provider_keys: ProviderKeys
     settlement: Settlement
     reconciler: Reconciler

@@ -37,6 +37,7 @@ ALLOWED = {
     "GET /users/{user_id}": EVERYBODY,
     "PATCH /users/{user_id}": ACCOUNTS,
     "DELETE /users/{user_id}": ACCOUNTS,
+    "POST /users/{user_id}/erase": OPERATORS,
     "GET /keys": EVERYBODY,
     "POST /keys": ACCOUNTS,
     "GET /keys/{key_id}": EVERYBODY,
