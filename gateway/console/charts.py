@@ -13,6 +13,7 @@ from gateway.console.format import money
 WIDTH = 1000.0
 HEIGHT = 240.0
 _GAP = 0.28
+_STEPS = [Decimal(step) for step in ("1", "1.2", "1.6", "2", "2.4", "3", "4", "5", "6", "8", "10")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,4 @@ def _round_up(value: Decimal) -> Decimal:
     if value <= 0:
         return Decimal(1)
     scale = Decimal(10) ** math.floor(math.log10(value))
-    return next(
-        step * scale for step in (Decimal(1), Decimal(2), Decimal(4), Decimal(8), Decimal(10)) if step * scale >= value
-    )
+    return next(step * scale for step in _STEPS if step * scale >= value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -97,8 +98,17 @@ def limit_name(limit: dict[str, Any]) -> str:
     return f"{name} in total" if window == "total" else f"{name} a {window}" if window else name
 
 
+def told(value: Any) -> str:
+    """What a change set something to: words, limits by their names, all else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(each, dict) and "metric" in each for each in value):
+        return "; ".join(f"{limit_name(each)} {amount(str(each['amount']), each['metric'])}" for each in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
 FILTERS = {
     "money": money, "count": count, "moment": moment, "day": day, "milliseconds": milliseconds, "size": size,
-    "short": short, "words": words, "limit_name": limit_name, "amount": amount,
+    "short": short, "words": words, "limit_name": limit_name, "amount": amount, "told": told,
 }  # fmt: skip
 FUNCTIONS = {"percent": percent, "change": change, "escape": escape}

@@ -74,3 +74,14 @@ def test_a_time_is_utc_and_whole_for_machines():
     assert html == '<time datetime="2026-11-05T09:07:03Z" title="2026-11-05 09:07:03 UTC">5 Nov 2026, 09:07</time>'
     assert shown.day("2026-11-05T09:07:03Z") == '<time datetime="2026-11-05T09:07:03Z">5 Nov 2026</time>'
     assert shown.moment(None) == shown.day(None) == "–"
+
+
+def test_what_a_change_set_is_told_in_words():
+    limits = [
+        {"metric": "cost_usd", "window": "month", "amount": "4"},
+        {"metric": "images", "window": "day", "amount": 9},
+    ]
+    assert shown.told(limits) == "cost a month $4.00; images a day 9"
+    assert shown.told("Ada") == "Ada"
+    assert shown.told(["flux-pro"]) == '["flux-pro"]'
+    assert shown.told([]) == "[]"

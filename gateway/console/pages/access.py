@@ -123,22 +123,20 @@ async def key(page: Page) -> Response:
 
 
 def _about(page: Page, kind: str, restricted: str) -> list[Any]:
-    """What is shown of every account: its month, the limits that apply, those set here, what was done to it."""
+    """What is shown of every account: its month, the limits that apply, what was done to it."""
     period = read_period({"period": "month"}, dt.datetime.now(dt.UTC))
     return [
         page.api.get("/admin/v1/usage", mode=page.mode, **period.range, **{restricted: page.id()}),
         page.api.get(f"/admin/v1/{kind}/{page.id()}/limits/usage", mode=page.mode),
-        page.api.get(f"/admin/v1/{kind}/{page.id()}/limits"),
         page.api.get("/admin/v1/audit", object_id=page.id(), limit=20),
     ]
 
 
 def _common(answers: Sequence[Any]) -> dict[str, Any]:
-    month, in_use, own, events = answers
+    month, in_use, events = answers
     return {
         "month": month["total"],
         "limits": in_use,
-        "own_limits": own,
         "events": events["data"],
         "metrics": METRICS,
         "windows": WINDOWS,

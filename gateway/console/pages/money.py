@@ -160,7 +160,7 @@ async def calls(page: Page) -> Response:
     found = await page.api.get(
         "/admin/v1/requests",
         mode=page.mode,
-        limit=100,
+        limit=50,
         cursor=page.query.get("cursor"),
         outcome=page.query.get("outcome"),
         status_class=page.query.get("status"),

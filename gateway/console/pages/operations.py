@@ -85,7 +85,7 @@ async def purchases(page: Page) -> Response:
             mode=page.mode,
             status=status if status in STATUSES else None,
             user_id=query.get("user_id"),
-            limit=100,
+            limit=50,
             cursor=query.get("cursor"),
         ),
     )
