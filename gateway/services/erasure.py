@@ -7,6 +7,7 @@ What arrives late (a replica that had not heard yet, a journal that was away, an
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -78,6 +79,8 @@ class Erasure:
         """What came late of users who were erased lately, and what an erasure that broke off has left."""
         lately = await self._database.read(lambda conn: erasure.erased_since(conn, _FOLLOWED_MS))
         for user_id in lately:
+            if not await self._database.read(partial(erasure.has_traces, user_id=user_id)):
+                continue
             generations, _, calls = await self._erase_traces(user_id)
             if generations or calls:
                 _log.info("erased_late", user_id=user_id, generations=generations, calls=calls)

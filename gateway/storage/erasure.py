@@ -90,13 +90,30 @@ class Batch:
     fingerprints: Sequence[str] = ()
 
 
+def _dirty_generations(user_id: str, since_ms: int) -> tuple[sa.ColumnElement[bool], ...]:
+    """Those that are over and still tell something."""
+    told = (_g.request, _g.published, _g.answer, _g.repeat_key, _g.flight)
+    tells = sa.or_(_g.fingerprint != GONE, *(column.is_not(None) for column in told))
+    return (_g.user_id == user_id, _g.created_ms >= since_ms, _g.status.not_in(UNDER_WAY), tells)
+
+
+def _dirty_calls(user_id: str, since_ms: int) -> tuple[sa.ColumnElement[bool], ...]:
+    c = usage_log.c
+    return (c.user_id == user_id, c.at_ms >= since_ms, sa.or_(c.tags.is_not(None), c.labels.is_not(None)))
+
+
+def has_traces(conn: sa.Connection, user_id: str) -> bool:
+    """Whether `erase_generations` or `erase_calls` would find anything."""
+    generation = sa.select(_g.id).where(*_dirty_generations(user_id, 0)).exists()
+    call = sa.select(usage_log.c.id).where(*_dirty_calls(user_id, 0)).exists()
+    return bool(conn.execute(sa.select(sa.or_(generation, call))).scalar_one())
+
+
 def erase_generations(conn: sa.Connection, user_id: str, *, since_ms: int, limit: int) -> Batch:
     """What was asked for, answered and refused in words; pictures and cache entries. Those under way are left."""
-    told = (_g.request, _g.published, _g.answer, _g.repeat_key, _g.flight)
-    dirty = sa.or_(_g.fingerprint != GONE, *(column.is_not(None) for column in told))
     found = (
         sa.select(_g.id, _g.created_ms, _g.usage, _g.error)
-        .where(_g.user_id == user_id, _g.created_ms >= since_ms, _g.status.not_in(UNDER_WAY), dirty)
+        .where(*_dirty_generations(user_id, since_ms))
         .order_by(_g.created_ms)
         .limit(limit)
         .with_for_update()
@@ -105,8 +122,8 @@ def erase_generations(conn: sa.Connection, user_id: str, *, since_ms: int, limit
     if not rows:
         return Batch(0, None)
     removal = image_index.remove_generations(conn, [row.id for row in rows], now_ms=now_ms(conn))
-    for fingerprint in removal.fingerprints:
-        changes.record(conn, "cache", fingerprint)
+    if removal.fingerprints:
+        changes.record(conn, "cache", *removal.fingerprints)
     conn.execute(_NAMELESS, [_told_no_more(row) for row in rows])
     return Batch(len(rows), _next(rows[-1].created_ms, len(rows), limit), removal.fingerprints)
 
@@ -137,12 +154,7 @@ def erase_calls(conn: sa.Connection, user_id: str, *, since_ms: int, limit: int)
     """Tags and labels of its calls in the usage log, which may name a person."""
     c = usage_log.c
     key = (c.at_ms, c.id)
-    dirty = (
-        sa.select(*key)
-        .where(c.user_id == user_id, c.at_ms >= since_ms, sa.or_(c.tags.is_not(None), c.labels.is_not(None)))
-        .order_by(*key)
-        .limit(limit)
-    )
+    dirty = sa.select(*key).where(*_dirty_calls(user_id, since_ms)).order_by(*key).limit(limit)
     cleared = sa.update(usage_log).where(sa.tuple_(*key).in_(dirty)).values(tags=None, labels=None)
     times = list(conn.execute(cleared.returning(c.at_ms)).scalars())
     return Batch(len(times), _next(max(times, default=0), len(times), limit))
