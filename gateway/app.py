@@ -32,6 +32,7 @@ from gateway.api.routes import (
     admin_providers,
     admin_spending,
     admin_statements,
+    admin_tags,
     admin_usage,
     generations,
     images,
@@ -72,6 +73,7 @@ ADMIN_ROUTERS = [
         admin_pictures,
         admin_limits,
         admin_names,
+        admin_tags,
         admin_spending,
     )
 ]

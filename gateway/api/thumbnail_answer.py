@@ -22,14 +22,12 @@ class ThumbnailSide(IntEnum):
 ThumbnailSize = Annotated[
     ThumbnailSide, Query(description="The longest side in pixels. A smaller picture is not enlarged.")
 ]
-THUMBNAIL: dict[str, Any] = {
-    "response_class": Response,
-    "responses": {
-        200: {"content": {"image/webp": {}}, "description": "The thumbnail."},
-        304: {"description": "Not modified: `If-None-Match` named it."},
-        **refused(404, 410, 503),
-    },
+THUMBNAIL: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/webp": {}}, "description": "The thumbnail."},
+    304: {"description": "Not modified: `If-None-Match` named it."},
+    **refused(404, 410, 503),
 }
+"""What the routes declare to answer."""
 
 
 async def answer_thumbnail(

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.errors import InvalidRequest
-from gateway.storage import records, usage_queries
+from gateway.storage import call_log, usage_queries, usage_tags
+from gateway.storage.call_log import CallFilter
 from gateway.storage.database import Database
-from gateway.storage.paging import Page
+from gateway.storage.paging import DEFAULT_LIMIT, Page
 from gateway.storage.usage_queries import UsageQuery, UsageSums
 from gateway.storage.usage_totals import DAY_MS, HOUR_MS, SUMS
 
@@ -51,29 +52,44 @@ class UsageReports:
         from_ms: int,
         to_ms: int,
         where: Mapping[str, str] | None = None,
+        tag: tuple[str, str] | None = None,
     ) -> Report:
-        """`group_by`: user, team, key, model, provider, tag:NAME, label:NAME. The range is half-open.
+        """`group_by`: user, team, key, model, provider, tag:NAME, label:NAME. The range is half-open. `where` restricts
+        columns to values, `tag` to calls that carry it (name and value).
 
         Raises InvalidRequest for another dimension or an empty range.
         """
         _check(group_by, from_ms, to_ms)
         await self._flush()
+        grouped = {name.removeprefix("tag:") for name in group_by if name.startswith("tag:")}
+        labels = any(name.startswith("label:") for name in group_by)
+        several = len(grouped | ({tag[0]} if tag else set())) > 1
         query = UsageQuery(
             mode=mode,
             from_ms=from_ms,
             to_ms=to_ms,
             columns=[_COLUMNS[name] for name in group_by if name in _COLUMNS],
-            tags=any(name.startswith("tag:") for name in group_by),
-            labels=any(name.startswith("label:") for name in group_by),
+            tags=bool(grouped) and (several or labels),
+            labels=labels,
+            tag=tag[0] if tag else min(grouped, default=None),
+            tag_value=tag[1] if tag else None,
             step_ms=None if bucket is None else _STEPS[bucket],
             where=where or {},
         )
         return await self._database.read(lambda conn: _merged(usage_queries.usage_sums(conn, query), group_by, bucket))
 
-    async def requests(self, **filters: Any) -> Page[dict[str, Any]]:
-        """Rows of the usage log, newest first."""
+    async def tags(self, mode: str, *, team_id: str | None = None) -> Mapping[str, int]:
+        """The names of tags that calls have carried, each with how many values it had."""
         await self._flush()
-        return await self._database.read(lambda conn: records.list_requests(conn, **filters))
+        return await self._database.read(lambda conn: usage_tags.names(conn, mode, team_id=team_id))
+
+    async def requests(
+        self, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None, **filters: Any
+    ) -> Page[dict[str, Any]]:
+        """Rows of the usage log, newest first; `filters` are those of CallFilter. Raises InvalidRequest."""
+        asked = CallFilter(**filters)
+        await self._flush()
+        return await self._database.read(lambda conn: call_log.list_calls(conn, asked, limit=limit, cursor=cursor))
 
 
 def month_start_ms(at_ms: int) -> int:
@@ -83,7 +99,7 @@ def month_start_ms(at_ms: int) -> int:
 
 def _check(group_by: Sequence[str], from_ms: int, to_ms: int) -> None:
     for name in group_by:
-        if name not in _COLUMNS and not name.startswith(("tag:", "label:")):
+        if name not in _COLUMNS and (not name.startswith(("tag:", "label:")) or "\0" in name):
             known = ", ".join([*_COLUMNS, "tag:NAME", "label:NAME"])
             raise InvalidRequest(f"There is no dimension {name!r}; there is: {known}.", param="group_by")
     if from_ms >= to_ms:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from gateway.errors import NotFound
-from gateway.storage import accounts, changes, image_index
+from gateway.storage import accounts, changes, image_index, usage_tags
 from gateway.storage.database import now_ms
 from gateway.storage.paging import is_id
 from gateway.storage.tables import UNDER_WAY, generations, idempotency_keys, statement_lines, usage_log
@@ -157,6 +157,8 @@ def erase_calls(conn: sa.Connection, user_id: str, *, since_ms: int, limit: int)
     dirty = sa.select(*key).where(*_dirty_calls(user_id, since_ms)).order_by(*key).limit(limit)
     cleared = sa.update(usage_log).where(sa.tuple_(*key).in_(dirty)).values(tags=None, labels=None)
     times = list(conn.execute(cleared.returning(c.at_ms)).scalars())
+    if times:
+        usage_tags.forget_user(conn, user_id)
     return Batch(len(times), _next(max(times, default=0), len(times), limit))
 
 

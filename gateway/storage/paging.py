@@ -60,7 +60,7 @@ def read_page(
         raise InvalidRequest(f"limit must be 1 to {MAX_LIMIT}, not {limit}.", param="limit")
     at, row_id = order
     if cursor is not None:
-        query = query.where(sa.tuple_(at, row_id) < sa.tuple_(*_parse_cursor(cursor)))
+        query = query.where(sa.tuple_(at, row_id) < sa.tuple_(*parse_cursor(cursor)))
     rows = conn.execute(query.order_by(at.desc(), row_id.desc()).limit(limit + 1)).all()
     last = rows[limit - 1] if len(rows) > limit else None
     data = [convert(row) for row in rows[:limit]]
@@ -71,7 +71,7 @@ def cursor_of(at_ms: int, row_id: str) -> str:
     return base64.urlsafe_b64encode(f"{at_ms}.{row_id}".encode()).decode().rstrip("=")
 
 
-def _parse_cursor(text: str) -> tuple[int, str]:
+def parse_cursor(text: str) -> tuple[int, str]:
     try:
         plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
         at_ms, _, row_id = plain.partition(".")

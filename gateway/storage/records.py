@@ -1,4 +1,4 @@
-"""Lists and single rows for those who look: generations and the usage log, newest first."""
+"""Lists and single rows of generations for those who look, newest first; `call_log` has those of the usage log."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gateway.storage.paging import DEFAULT_LIMIT, Page, filtered, is_id, read_page
-from gateway.storage.tables import generations, usage_daily, usage_log
-from gateway.storage.tables_accounts import keys
+from gateway.storage.tables import generations
 
 
 def list_generations(
@@ -25,33 +24,8 @@ def list_generations(
 ) -> Page[dict[str, Any]]:
     c = generations.c
     query = filtered(sa.select(generations), {c.status: status, c.user_id: user_id, c.team_id: team_id, c.mode: mode})
-    query = _within(query, c.created_ms, from_ms, to_ms)
+    query = within(query, c.created_ms, from_ms, to_ms)
     order = (c.created_ms, c.id)
-    return read_page(conn, query, order=order, convert=_as_dict, limit=limit, cursor=cursor)
-
-
-def list_requests(
-    conn: sa.Connection,
-    *,
-    user_id: str | None = None,
-    team_id: str | None = None,
-    key_id: str | None = None,
-    outcome: str | None = None,
-    mode: str | None = None,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-    limit: int = DEFAULT_LIMIT,
-    cursor: str | None = None,
-) -> Page[dict[str, Any]]:
-    c = usage_log.c
-    filters = {c.user_id: user_id, c.team_id: team_id, c.key_id: key_id, c.outcome: outcome, c.mode: mode}
-    query = _within(filtered(sa.select(usage_log), filters), c.at_ms, from_ms, to_ms)
-    if key_id is not None:  # the log has an index by user: a key's calls are among those of its user
-        query = query.where(c.user_id == sa.select(keys.c.user_id).where(keys.c.id == key_id).scalar_subquery())
-    if team_id is not None and user_id is None and key_id is None:  # a team's are among those of who ever called for it
-        team = usage_daily.c.team_id == team_id if is_id(team_id) else sa.false()
-        query = query.where(c.user_id.in_(sa.select(usage_daily.c.user_id).where(team)))
-    order = (c.at_ms, c.id)
     return read_page(conn, query, order=order, convert=_as_dict, limit=limit, cursor=cursor)
 
 
@@ -62,7 +36,7 @@ def find_generation(conn: sa.Connection, generation_id: str) -> dict[str, Any] |
     return None if row is None else dict(row)
 
 
-def _within(query: sa.Select[Any], at: sa.ColumnElement[int], from_ms: int | None, to_ms: int | None) -> sa.Select[Any]:
+def within(query: sa.Select[Any], at: sa.ColumnElement[int], from_ms: int | None, to_ms: int | None) -> sa.Select[Any]:
     """Half-open range of time."""
     if from_ms is not None:
         query = query.where(at >= from_ms)

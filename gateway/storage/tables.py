@@ -266,6 +266,32 @@ sa.Index(
 )
 
 
+_failed = usage_log.c.status >= sa.literal_column("400")
+sa.Index(  # few, looked for often, and found in no other order
+    "ix_usage_log_failed",
+    usage_log.c.at_ms,
+    usage_log.c.id,
+    usage_log.c.status,
+    usage_log.c.code,
+    sqlite_where=_failed,
+    postgresql_where=_failed,
+)
+
+
+def _sums() -> list[sa.Column[int]]:
+    return [
+        big("requests"),
+        big("counted"),  # those that count against limits of requests: all but those a limit refused
+        big("hits"),
+        big("joined"),
+        big("generations"),
+        big("images"),
+        big("errors"),
+        big("cost_micro_usd"),
+        big("saved_micro_usd"),
+    ]
+
+
 def _totals(name: str, since: str) -> sa.Table:
     """Sums over the usage log by what it is asked for, in steps of time that begin at `since`."""
     return sa.Table(
@@ -278,21 +304,35 @@ def _totals(name: str, since: str) -> sa.Table:
         text("team_id", primary_key=True),  # "" for none: a key column can't be NULL
         text("model", primary_key=True),
         text("provider", primary_key=True),
-        big("requests"),
-        big("counted"),  # those that count against limits of requests: all but those a limit refused
-        big("hits"),
-        big("joined"),
-        big("generations"),
-        big("images"),
-        big("errors"),
-        big("cost_micro_usd"),
-        big("saved_micro_usd"),
+        *_sums(),
         sqlite_with_rowid=False,
     )
 
 
 usage_hourly = _totals("usage_hourly", "hour_ms")
 usage_daily = _totals("usage_daily", "day_ms")
+
+usage_tags_daily = sa.Table(  # the same sums of rows with tags, once for each of their tags
+    "usage_tags_daily",
+    metadata,
+    text("mode", primary_key=True),
+    text("tag", primary_key=True),
+    sa.Column("day_ms", sa.BigInteger, primary_key=True),
+    text("value", primary_key=True),
+    id_column("key_id", primary_key=True),
+    id_column("user_id", primary_key=True),
+    text("team_id", primary_key=True),
+    text("model", primary_key=True),
+    text("provider", primary_key=True),
+    *_sums(),
+    sqlite_with_rowid=False,
+)
+
+usage_tags_since = sa.Table(  # the first day that usage_tags_daily holds whole; no row: every day
+    "usage_tags_since",
+    metadata,
+    sa.Column("day_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+)
 
 reuses = sa.Table(  # how often a generation answered another call, and what that saved
     "reuses",

@@ -1,29 +1,35 @@
 """Sums over the usage log: whole days from the daily totals, whole hours from the hourly ones, the rest from rows.
 
-The totals hold no tags or labels: a question about those reads rows.
+A question about one tag is answered from the totals by tag, which are daily; one about several, or about labels, reads
+rows.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from gateway.errors import BudgetExhausted
-from gateway.storage.tables import reuses, usage_daily, usage_hourly, usage_log
+from gateway.storage import usage_tags
+from gateway.storage.tables import reuses, usage_daily, usage_hourly, usage_log, usage_tags_daily
 from gateway.storage.usage_totals import DAY_MS, HOUR_MS, MONEY_ALONE, SUMS
 
+_DAILY = (usage_daily, usage_tags_daily)
 _Source = tuple[sa.Table, sa.Column[int], Sequence[sa.ColumnElement[int]]]
 """A table, its column of time, and SUMS of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """`columns` to group by, tags and labels (as JSON) if asked for, time in steps of `step_ms` (None: no steps).
+    """`columns` to group by, all tags and labels (as JSON) if asked for, time in steps of `step_ms` (None: no steps).
 
-    `where` restricts columns to values. The range is half-open.
+    `tag`: a tag to group by its values, or with `tag_value` the one that rows must carry. `where` restricts columns to
+    values. The range is half-open.
     """
 
     mode: str
@@ -32,6 +38,8 @@ class UsageQuery:
     columns: Sequence[str] = ()
     tags: bool = False
     labels: bool = False
+    tag: str | None = None
+    tag_value: str | None = None
     step_ms: int | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,17 +59,25 @@ def usage_sums(conn: sa.Connection, query: UsageQuery) -> list[UsageSums]:
     """The same group may come in several parts, from several tables."""
     return [
         part
-        for source, from_ms, to_ms in _sources(query)
+        for source, from_ms, to_ms in _sources(query, usage_tags.whole_since(conn))
         for part in _sums_of(conn, query, source, from_ms=from_ms, to_ms=to_ms)
     ]
 
 
-def _sources(query: UsageQuery) -> Iterator[tuple[_Source, int, int]]:
+def _sources(query: UsageQuery, tags_since_ms: int) -> Iterator[tuple[_Source, int, int]]:
     """The range cut into stretches, each with the coarsest table that can answer for it."""
-    if query.tags or query.labels:
+    in_hours = query.step_ms is not None and query.step_ms % DAY_MS
+    if query.tags or query.labels or (query.tag is not None and in_hours):
         yield _row_source(), query.from_ms, query.to_ms
         return
-    finest = HOUR_MS if query.step_ms is not None and query.step_ms % DAY_MS else DAY_MS
+    if query.tag is not None:
+        start_ms = min(max(query.from_ms, tags_since_ms), query.to_ms)
+        if query.from_ms < start_ms:
+            yield _row_source(), query.from_ms, start_ms
+        if start_ms < query.to_ms:
+            yield from _cut(start_ms, query.to_ms, [(DAY_MS, _row_source(), _tag_totals())])
+        return
+    finest = HOUR_MS if in_hours else DAY_MS
     rows, hours, days = _row_source(), _totals(usage_hourly), _totals(usage_daily)
     steps = ((HOUR_MS, rows, hours), (DAY_MS, hours, days)) if finest == DAY_MS else ((HOUR_MS, rows, hours),)
     yield from _cut(query.from_ms, query.to_ms, steps)
@@ -86,26 +102,83 @@ def _cut(from_ms: int, to_ms: int, steps: Sequence[tuple[int, _Source, _Source]]
 
 def _sums_of(conn: sa.Connection, query: UsageQuery, source: _Source, *, from_ms: int, to_ms: int) -> list[UsageSums]:
     table, at, sums = source
+    if table is usage_tags_daily and _is_grouped_by_tag(query):
+        return _by_value(conn, query, from_ms=from_ms, to_ms=to_ms)
     keys = [table.c[name].label(name) for name in query.columns]
-    if query.tags:
+    if query.tags or _is_grouped_by_tag(query):
         keys.append(sa.cast(table.c.tags, sa.Text).label("tags"))
     if query.labels:
         keys.append(sa.cast(table.c.labels, sa.Text).label("labels"))
     if query.step_ms is not None:
-        keys.append((at - at % query.step_ms).label("step"))
+        is_start = table in _DAILY and query.step_ms == DAY_MS  # then it needs no sorting
+        keys.insert(0, (at if is_start else at - at % query.step_ms).label("step"))
     chosen = (
         sa.select(*keys, *sums)
         .where(table.c.mode == query.mode, at >= from_ms, at < to_ms)
         .where(*(table.c[name] == value for name, value in query.where.items()))
         .group_by(*keys)
     )
+    if query.tag is not None and query.tag_value is not None:
+        chosen = chosen.where(carries(conn, table, query.tag, query.tag_value))
     return [_sums(row, query) for row in conn.execute(chosen).mappings() if row["requests"] is not None]
 
 
+def _is_grouped_by_tag(query: UsageQuery) -> bool:
+    return query.tag is not None and query.tag_value is None
+
+
+def carries(conn: sa.Connection, table: sa.Table, tag: str, value: str) -> sa.ColumnElement[bool]:
+    """Rows of the log, or totals by tag, of calls with that tag."""
+    if "\0" in tag + value:  # which no call can have, and PostgreSQL refuses
+        return sa.false()
+    if table is usage_tags_daily:
+        return sa.and_(table.c.tag == tag, table.c.value == value)
+    # JSON escapes every quotation mark inside a text, so this stands nowhere else
+    pair = f"{msgspec.json.encode(tag).decode()}:{msgspec.json.encode(value).decode()}"
+    find = sa.func.instr if conn.dialect.name == "sqlite" else sa.func.strpos
+    return find(sa.type_coerce(table.c.tags, sa.Text), pair) > 0
+
+
+def _by_value(conn: sa.Connection, query: UsageQuery, *, from_ms: int, to_ms: int) -> list[UsageSums]:
+    """Whole days by the values of a tag. Calls without it are all calls but those with it."""
+    tag = query.tag or ""
+    of_all = replace(query, tag=None)
+    of_tag = replace(of_all, columns=["value", *query.columns], where={**query.where, "tag": tag}, step_ms=DAY_MS)
+    found: list[UsageSums] = []
+    rest: defaultdict[_Group, list[int]] = defaultdict(lambda: [0] * len(SUMS))
+    for one in _sums_of(conn, of_tag, _tag_totals(), from_ms=from_ms, to_ms=to_ms):
+        group = {name: one.group[name] for name in query.columns}
+        step = None if query.step_ms is None else one.step_start_ms
+        part = UsageSums(group, {tag: one.group["value"] or ""}, {}, step, one.sums)
+        found.append(part)
+        _add(rest[_group(part, query)], part.sums, -1)
+    for part in _sums_of(conn, of_all, _totals(usage_daily), from_ms=from_ms, to_ms=to_ms):
+        _add(rest[_group(part, query)], part.sums, 1)
+    return found + [
+        UsageSums(dict(zip(query.columns, group, strict=True)), {}, {}, step, tuple(sums))
+        for (step, *group), sums in rest.items()
+        if any(sums)
+    ]
+
+
+_Group = tuple[Any, ...]
+"""The start of a step, then the values of the columns."""
+
+
+def _group(part: UsageSums, query: UsageQuery) -> _Group:
+    return (part.step_start_ms, *(part.group[name] for name in query.columns))
+
+
+def _add(sums: list[int], amounts: Sequence[int], times: int) -> None:
+    for index, amount in enumerate(amounts):
+        sums[index] += amount * times
+
+
 def _sums(row: sa.RowMapping, query: UsageQuery) -> UsageSums:
+    known = {} if query.tag is None or query.tag_value is None else {query.tag: query.tag_value}
     return UsageSums(
         group={name: row[name] or None for name in query.columns},
-        tags=_pairs(row.get("tags")),
+        tags=_pairs(row["tags"]) if "tags" in row else known,
         labels=_pairs(row.get("labels")),
         step_start_ms=row.get("step"),
         sums=tuple(int(row[name] or 0) for name in SUMS),
@@ -118,7 +191,15 @@ def _pairs(text: str | None) -> dict[str, str]:
 
 def _totals(table: sa.Table) -> _Source:
     at = next(iter(table.primary_key))
-    return table, at, [sa.func.sum(table.c[name]).label(name) for name in SUMS]
+    return table, at, _added(table)
+
+
+def _added(table: sa.Table) -> list[sa.ColumnElement[int]]:
+    return [sa.func.sum(table.c[name]).label(name) for name in SUMS]
+
+
+def _tag_totals() -> _Source:
+    return usage_tags_daily, usage_tags_daily.c.day_ms, _added(usage_tags_daily)
 
 
 def _row_source() -> _Source:

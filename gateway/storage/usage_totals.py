@@ -1,6 +1,8 @@
-"""What the usage log sums to: by hour, by day, and for each generation. Kept in the transaction that inserts the rows.
+"""What the usage log sums to: by hour, by day, by tag, and for each generation. Kept in the transaction that inserts
+the rows.
 
-Rows that count alike are many in a batch of hits: each kind is worked out once.
+Rows that count alike are many in a batch of hits: each kind is worked out once. Tags differ, so rows that carry some
+are worked out one by one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from gateway.domain.usage_row import UsageRow
 from gateway.errors import BudgetExhausted
 from gateway.storage.database import insert_for
 from gateway.storage.prepared import Prepared
-from gateway.storage.tables import reuses, usage_daily, usage_hourly
+from gateway.storage.tables import reuses, usage_daily, usage_hourly, usage_tags_daily
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -52,7 +54,18 @@ def add(conn: sa.Connection, rows: Sequence[UsageRow]) -> None:
                 reused.add((generation_id,), (1, same[0].saved_micro_usd), times)
     hourly.post(conn, usage_hourly)
     daily.post(conn, usage_daily)
+    _tagged(rows).post(conn, usage_tags_daily)
     reused.post(conn, reuses)
+
+
+def _tagged(rows: Sequence[UsageRow]) -> _Sums:
+    """What rows add to each of their tags."""
+    found = _Sums(len(SUMS))
+    for row in rows:
+        for tag, value in (row.tags or {}).items():
+            of_whom = (row.key_id, row.user_id, row.team_id or "", row.model or "", row.provider or "")
+            found.add((row.mode, tag, row.at_ms // DAY_MS * DAY_MS, value, *of_whom), measures(row), 1)
+    return found
 
 
 def measures(row: UsageRow) -> tuple[int, ...]:
@@ -97,4 +110,4 @@ def _grow(table: sa.Table, dialect: str) -> Any:
     return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=grown)
 
 
-_GROW = {table: Prepared(partial(_grow, table)) for table in (usage_hourly, usage_daily, reuses)}
+_GROW = {table: Prepared(partial(_grow, table)) for table in (usage_hourly, usage_daily, usage_tags_daily, reuses)}

@@ -48,6 +48,7 @@ ALLOWED = {
     "POST /keys/{key_id}/images/quote": ACCOUNTS,
     "POST /keys/{key_id}/images/generations": ACCOUNTS,
     "GET /names": EVERYBODY,
+    "GET /tags": EVERYBODY,
     "GET /limits": EVERYBODY,
     "GET /{scopes}/{scope_id}/limits/usage": EVERYBODY,
     "GET /{scopes}/{scope_id}/limits": EVERYBODY,

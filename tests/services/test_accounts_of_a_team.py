@@ -10,8 +10,9 @@ from gateway.domain.declaration import LimitEntry
 from gateway.domain.limits import Metric, ScopeKind, Window
 from gateway.errors import Forbidden, InvalidRequest, NotFound
 from gateway.services.accounts import AccountService
-from gateway.storage import records, usage_log
+from gateway.storage import call_log, usage_log
 from gateway.storage.audit import EventFilter
+from gateway.storage.call_log import CallFilter
 from gateway.storage.database import Database
 from tests.support.ledger import usage_row
 
@@ -121,7 +122,7 @@ async def test_the_log_of_a_team_is_what_was_called_in_it(database: Database):
     await database.write(lambda conn: usage_log.add(conn, rows))
 
     async def found(**chosen: str) -> list[str]:
-        page = await database.read(lambda conn: records.list_requests(conn, **chosen))  # type: ignore[arg-type]
+        page = await database.read(lambda conn: call_log.list_calls(conn, CallFilter(**chosen), limit=9, cursor=None))  # type: ignore[arg-type]
         return [row["id"] for row in page.data]
 
     assert await found(team_id="team_1") == [rows[0].id]

@@ -27,6 +27,7 @@ class Reports:
         self._waiting: list[UsageRow] = []
         self._reports = UsageReports(database, flush=self._flush)
         self.requests = self._reports.requests
+        self.tags = self._reports.tags
 
     def add(self, when: str, **changes: Any) -> None:
         self._waiting.append(usage_row(at_ms=at(when), **changes))
@@ -113,6 +114,20 @@ async def test_a_tag_named_twice_in_groups_of_other_tags_is_summed_once(reports:
     assert shown(report, "cost_micro_usd") == [(at("2026-01-05"), "a", 3 * PRICE)]
 
 
+async def test_a_report_of_one_tags_calls_by_what_else_there_is(reports: Reports):
+    reports.add("2026-01-05", tags={"app": "a", "env": "x"}, labels={"cc": "1"})
+    reports.add("2026-01-06", tags={"app": "a"}, user_id="user_2")
+    reports.add("2026-01-06", tags={"app": "b", "env": "x"})
+    only_a = {"tag": ("app", "a")}
+    assert (await reports.of(**only_a)).total["requests"] == 2
+    assert shown(await reports.of("user", **only_a)) == [(None, "user_1", 1), (None, "user_2", 1)]
+    assert shown(await reports.of("tag:app", bucket="month", **only_a)) == [(at("2026-01-01"), "a", 2)]
+    assert shown(await reports.of("tag:env", **only_a)) == [(None, "x", 1), (None, None, 1)]
+    assert shown(await reports.of("label:cc", **only_a)) == [(None, "1", 1), (None, None, 1)]
+    assert shown(await reports.of("tag:app", "label:cc", **only_a)) == [(None, "a", "1", 1), (None, "a", None, 1)]
+    assert await reports.tags("live") == {"app": 2, "env": 1}
+
+
 async def test_a_report_is_of_one_mode_and_what_it_is_restricted_to(reports: Reports):
     reports.add("2026-01-05")
     reports.add("2026-01-05", mode="test")
@@ -129,7 +144,7 @@ async def test_the_range_is_half_open(reports: Reports):
     assert (hour.total["requests"], second.total["requests"]) == (2, 2)
 
 
-@pytest.mark.parametrize("name", ["users", "", "tag", "mode", "usage_log.id; --"])
+@pytest.mark.parametrize("name", ["users", "", "tag", "mode", "usage_log.id; --", "tag:a\0"])
 async def test_another_dimension_is_refused_with_those_there_are(reports: Reports, name: str):
     with pytest.raises(InvalidRequest, match="user, team, key, model, provider, tag:NAME, label:NAME"):
         await reports.of(name)

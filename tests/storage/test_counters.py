@@ -172,7 +172,8 @@ def expected_counter(rows: list[Any], metric: str) -> tuple[int, int]:
         return 0, sum(row["status"] != "unknown" for row in still_open)
     asked, actual = SHARES[metric]
     settled = [row for row in rows if row["status"] not in {"pending", "sent", "unknown"}]
-    return sum(row[actual] for row in settled), sum(row[asked] for row in still_open)
+    corrected = sum(row["adjusted_micro_usd"] for row in settled) if metric == "cost_usd" else 0
+    return sum(row[actual] for row in settled) + corrected, sum(row[asked] for row in still_open)
 
 
 @given(STEPS)

@@ -69,7 +69,7 @@ async def full_receipt_of(generation_id: str, resources: ResourcesDep, admin: Se
     return full_receipt(receipt, resources.pictures.prompt_of(receipt.row["request"]))
 
 
-@router.get("/images/{image_id}/thumbnail", **THUMBNAIL)
+@router.get("/images/{image_id}/thumbnail", response_class=Response, responses=THUMBNAIL)
 async def thumbnail(
     image_id: str,
     request: Request,

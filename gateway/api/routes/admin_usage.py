@@ -35,6 +35,7 @@ Outcome = Literal["hit", "joined", "repeated", "bought", "refused", "failed", "s
 From = Annotated[Moment | None, Query(alias="from", description="ISO 8601 or Unix seconds.")]
 To = Annotated[Moment | None, Query(description="The range is half-open.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Tag = Annotated[str | None, Query(max_length=200, description="`NAME:VALUE`: calls that carry this tag alone.")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 Only = Annotated[Name | None, Query(description="That alone.")]
 Purger = Annotated[Administrator, requires(Permission.PURGE)]
@@ -60,6 +61,7 @@ async def usage(
     key_id: Only = None,
     model: Only = None,
     provider: Only = None,
+    tag: Tag = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Any:
     """Spend, pictures and savings. Without `from`: this month, UTC."""
@@ -79,6 +81,7 @@ async def usage(
         from_ms=month_start_ms(now_ms) if from_ is None else from_,
         to_ms=_next_hour(now_ms) if to is None else to,
         where={name: value for name, value in chosen.items() if value is not None},
+        tag=_pair(tag),
     )
     if "text/csv" in accept:
         return Response(report_csv(report, groups), media_type="text/csv")
@@ -92,7 +95,15 @@ async def list_requests(
     user_id: str | None = None,
     team_id: str | None = None,
     key_id: str | None = None,
+    model: str | None = None,
+    provider: str | None = None,
     outcome: Outcome | None = None,
+    status_class: Literal["2xx", "4xx", "5xx"] | None = None,
+    code: Annotated[str | None, Query(description="Of a refusal, like `quota_exceeded`.")] = None,
+    generation_id: Annotated[
+        str | None, Query(description="Calls that bought or shared it; hits are left out.")
+    ] = None,
+    tag: Tag = None,
     mode: Mode | None = None,
     from_: From = None,
     to: To = None,
@@ -104,7 +115,13 @@ async def list_requests(
         user_id=user_id,
         team_id=admin.team(team_id),
         key_id=key_id,
+        model=model,
+        provider=provider,
         outcome=outcome,
+        status_class=None if status_class is None else int(status_class[0]),
+        code=code,
+        generation_id=generation_id,
+        tag=_pair(tag),
         mode=mode,
         from_ms=from_,
         to_ms=to,
@@ -214,6 +231,15 @@ async def purge_cache(body: PurgeRequest, resources: ResourcesDep, admin: Purger
     chosen = PurgeFilter(**values, team_id=admin.team_id)
     purged = await resources.cache.purge(chosen, actor=admin.actor, detail=values)
     return PurgeAnswer(purged=purged)
+
+
+def _pair(tag: str | None) -> tuple[str, str] | None:
+    if tag is None:
+        return None
+    name, colon, value = tag.partition(":")
+    if not colon:
+        raise InvalidRequest("Write a tag with its value, like app:search.", param="tag")
+    return name, value
 
 
 def _next_hour(now_ms: int) -> int:

@@ -45,7 +45,12 @@ async def list_own(
     )
 
 
-@router.get("/v1/images/{image_id}/thumbnail", **THUMBNAIL, openapi_extra={"security": [{"callerKey": []}]})
+@router.get(
+    "/v1/images/{image_id}/thumbnail",
+    response_class=Response,
+    responses={**THUMBNAIL, **refused(400, 401, 403)},
+    openapi_extra={"security": [{"callerKey": []}]},
+)
 async def own_thumbnail(
     image_id: str,
     request: Request,

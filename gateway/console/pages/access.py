@@ -90,8 +90,8 @@ def key_state(key: Mapping[str, Any]) -> str:
 
 
 async def team(page: Page) -> Response:
-    found, members, *common = await asyncio.gather(
-        page.api.get(f"/admin/v1/teams/{page.id()}"),
+    found = await page.api.get(f"/admin/v1/teams/{page.id()}")
+    members, *common = await asyncio.gather(
         page.api.get("/admin/v1/users", team_id=page.id(), limit=_PAGE),
         *_about(page, "teams", "team_id"),
     )

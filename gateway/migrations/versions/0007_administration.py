@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -127,13 +129,67 @@ def upgrade() -> None:
         sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )
+    _total_tags()
     op.add_column("limits", sa.Column("alert_at", sa.Text(), nullable=True))
     op.add_column("users", sa.Column("erased_ms", sa.BigInteger(), nullable=True))
     shown = sa.text("position = 0 AND removed_ms IS NULL")
     op.create_index("ix_images_shown", "images", ["created_ms", "id"], sqlite_where=shown, postgresql_where=shown)
 
 
+def _total_tags() -> None:
+    """What older replicas log until they are gone has no totals by tag: those begin with the day after tomorrow."""
+    sums = (
+        "requests", "counted", "hits", "joined", "generations", "images", "errors", "cost_micro_usd", "saved_micro_usd",
+    )  # fmt: skip
+    op.create_table(
+        "usage_tags_daily",
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("tag", sa.Text(), nullable=False),
+        sa.Column("day_ms", sa.BigInteger(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("team_id", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in sums),
+        sa.PrimaryKeyConstraint(
+            "mode",
+            "tag",
+            "day_ms",
+            "value",
+            "key_id",
+            "user_id",
+            "team_id",
+            "model",
+            "provider",
+            name=op.f("pk_usage_tags_daily"),
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "usage_tags_since",
+        sa.Column("day_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("day_ms", name=op.f("pk_usage_tags_since")),
+    )
+    day = int(time.time()) // 86_400
+    op.execute(
+        f"INSERT INTO usage_tags_since SELECT {(day + 2) * 86_400_000} WHERE EXISTS (SELECT 1 FROM usage_log)"  # noqa: S608
+    )
+    failed = sa.text("status >= 400")
+    op.create_index(
+        "ix_usage_log_failed",
+        "usage_log",
+        ["at_ms", "id", "status", "code"],
+        sqlite_where=failed,
+        postgresql_where=failed,
+    )
+
+
 def downgrade() -> None:
+    op.drop_index("ix_usage_log_failed", table_name="usage_log")
+    op.drop_table("usage_tags_since")
+    op.drop_table("usage_tags_daily")
     op.drop_index("ix_images_shown", table_name="images")
     op.drop_column("users", "erased_ms")
     op.drop_column("limits", "alert_at")
