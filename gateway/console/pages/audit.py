@@ -8,12 +8,7 @@ from starlette.responses import Response
 
 from gateway.console.page import Action, Page, View
 
-ROLES = (
-    ("viewer", "Viewer: sees all, changes nothing"),
-    ("team-admin", "Team admin: one team alone"),
-    ("operator", "Operator: all but administrators"),
-    ("owner", "Owner: everything"),
-)
+ROLES = (("viewer", "Viewer"), ("team-admin", "Team admin"), ("operator", "Operator"), ("owner", "Owner"))
 
 
 async def audit(page: Page) -> Response:
