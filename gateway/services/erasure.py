@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import structlog
 
 from gateway.errors import Conflict
-from gateway.storage import audit, changes, declared, erasure
+from gateway.storage import audit, changes, declared, erasure, usage_tags
 from gateway.storage.audit import Act
 from gateway.storage.database import Database
 from gateway.storage.erasure import Batch
@@ -87,6 +87,7 @@ class Erasure:
 
     async def _erase_traces(self, user_id: str) -> tuple[int, int, int]:
         """How many generations, cache entries and calls were erased."""
+        await self._database.write(lambda conn: usage_tags.forget_user(conn, user_id))  # while rows tell that it is due
         generations, entries = await self._each(user_id, erasure.erase_generations, _GENERATIONS_AT_ONCE)
         calls, _ = await self._each(user_id, erasure.erase_calls, _CALLS_AT_ONCE)
         return generations, entries, calls

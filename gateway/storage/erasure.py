@@ -151,13 +151,13 @@ def _told_no_more(row: Any) -> dict[str, Any]:
 
 
 def erase_calls(conn: sa.Connection, user_id: str, *, since_ms: int, limit: int) -> Batch:
-    """Tags and labels of its calls in the usage log, which may name a person."""
+    """Tags and labels of its calls in the usage log, which may name a person, and at the end the totals by tag."""
     c = usage_log.c
     key = (c.at_ms, c.id)
     dirty = sa.select(*key).where(*_dirty_calls(user_id, since_ms)).order_by(*key).limit(limit)
     cleared = sa.update(usage_log).where(sa.tuple_(*key).in_(dirty)).values(tags=None, labels=None)
     times = list(conn.execute(cleared.returning(c.at_ms)).scalars())
-    if times:
+    if len(times) < limit:  # the totals have no index by user: once is enough
         usage_tags.forget_user(conn, user_id)
     return Batch(len(times), _next(max(times, default=0), len(times), limit))
 

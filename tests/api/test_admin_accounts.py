@@ -24,7 +24,7 @@ ADMIN = {"Authorization": "Bearer the-admin-key"}
 async def _refuse(_request: Request, exc: Exception) -> JSONResponse:
     if isinstance(exc, DarkroomError):
         return JSONResponse({"error": {"code": exc.code, "message": exc.message}}, exc.status)
-    return JSONResponse({"error": {"code": "invalid_request"}}, 400)
+    return JSONResponse({"error": {"code": "invalid_request", "message": str(exc)}}, 400)
 
 
 @pytest.fixture

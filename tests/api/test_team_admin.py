@@ -75,6 +75,35 @@ async def test_what_another_team_has_does_not_exist(world: Organisation) -> None
     assert (await world.gateway.generate(theirs.key, seed=2, prompt="Of Theirs")).headers["darkroom-cost-usd"] == "0"
 
 
+async def test_pictures_limits_and_tags_of_another_team_do_not_exist_either(world: Organisation) -> None:
+    theirs = world.theirs
+    receipt = f"/generations/{theirs.bought['id']}/receipt"
+    [image] = (await world.data(Role.VIEWER, receipt))["images"]
+    for path in (receipt, f"/images/{image['id']}/thumbnail"):
+        assert (await world.call(Role.VIEWER, "GET", path)).status_code == 200
+        assert await status(world, "GET", path) == 404
+    pictures = await world.data(ME, "/pictures")
+    assert [row["generation_id"] for row in pictures] == [world.ours.bought["id"]]
+    for field, value in (("user_id", theirs.user_id), ("key_id", theirs.key_id), ("q", "Theirs")):
+        assert await world.data(ME, "/pictures", **{field: value}) == []
+    assert await status(world, "GET", "/pictures", team_id=theirs.id) == 403
+    assert (await world.call(Role.OWNER, "PUT", f"/users/{theirs.user_id}/limits", A_LIMIT)).status_code == 200
+    assert theirs.user_id in {line["scope_id"] for line in await world.data(Role.VIEWER, "/limits")}
+    assert theirs.user_id not in {line["scope_id"] for line in await world.data(ME, "/limits")}
+    for path in (f"/teams/{theirs.id}", f"/users/{theirs.user_id}", f"/keys/{theirs.key_id}"):
+        assert await status(world, "GET", f"{path}/limits/usage") == 404
+    await world.gateway.generate(theirs.key, seed=9, headers={"Darkroom-Tags": "app=secret"})
+    assert [tag["tag"] for tag in await world.data(Role.VIEWER, "/tags")] == ["app"]
+    assert await world.data(ME, "/tags") == []
+
+
+async def test_it_spends_as_a_key_of_its_team_alone(world: Organisation) -> None:
+    body = {"model": "flux-pro", "prompt": "x", "seed": 77}
+    for call in ("quote", "generations"):
+        assert await status(world, "POST", f"/keys/{world.theirs.key_id}/images/{call}", body) == 404
+        assert await status(world, "POST", f"/keys/{world.ours.key_id}/images/{call}", body) == 200
+
+
 async def test_it_manages_its_users_and_keys(world: Organisation) -> None:
     ours = world.ours
     created = await world.call(ME, "POST", "/users", {"name": "New"})

@@ -286,7 +286,8 @@ async def test_a_restore_whose_image_store_is_gone_can_be_tried_again(target: Da
 
 
 LATER_TABLES = (
-    "administrators", "alerts", "declared", "deliveries", "statement_lines", "statements", "webhooks",
+    "administrators", "alerts", "declared", "deliveries", "statement_lines", "statements", "usage_tags_daily",
+    "usage_tags_since", "webhooks",
 )  # fmt: skip
 
 
