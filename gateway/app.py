@@ -23,6 +23,7 @@ from gateway.api.middleware import APPLY_PATH, MAX_EXPORT_BYTES, RECONCILE_PATH,
 from gateway.api.routes import (
     admin_accounts,
     admin_administrators,
+    admin_alerts,
     admin_apply,
     admin_erasure,
     admin_limits,
@@ -74,6 +75,7 @@ ADMIN_ROUTERS = [
         admin_limits,
         admin_names,
         admin_tags,
+        admin_alerts,
         admin_spending,
     )
 ]

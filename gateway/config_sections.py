@@ -202,8 +202,8 @@ class SecuritySettings(Section):
     secrets: list[SecretStr] = []
     """Pepper of key hashes, key of signatures: the first makes, all check. []: generated; SQLite only."""
     encryption_keys: list[SecretStr] = []
-    """Seal provider keys added at run time. 32 bytes in URL-safe base64; the first seals, all open. []: generated with
-    SQLite, else none can be added."""
+    """Seal provider keys added at run time and webhooks' secrets. 32 bytes in URL-safe base64; the first seals, all
+    open. []: generated with SQLite, else none can be added."""
 
     @field_validator("admin_key")
     @classmethod

@@ -15,6 +15,7 @@ from gateway.cli.administrators import admin
 from gateway.cli.apply import apply, hash_key
 from gateway.cli.cache import cache
 from gateway.cli.demo import demo
+from gateway.cli.demo_traffic import traffic
 from gateway.cli.doctor import doctor
 from gateway.cli.generate import generate
 from gateway.cli.limits import limit
@@ -22,6 +23,7 @@ from gateway.cli.money import generation, reconcile
 from gateway.cli.provider_keys import provider_key
 from gateway.cli.usage import usage
 from gateway.cli.warm import warm
+from gateway.cli.webhooks import webhook
 
 app = typer.Typer(
     name="darkroom",
@@ -59,11 +61,13 @@ app.add_typer(user, name="user")
 app.add_typer(key, name="key")
 app.add_typer(limit, name="limit")
 app.add_typer(provider_key, name="provider-key")
+app.add_typer(webhook, name="webhook")
 app.add_typer(cache, name="cache")
 app.add_typer(usage, name="usage")
 app.add_typer(demo, name="demo")
 app.add_typer(generation, name="generation")
 key.command("hash")(hash_key)
+demo.command("traffic")(traffic)
 app.command()(apply)
 app.command()(reconcile)
 app.command()(doctor)

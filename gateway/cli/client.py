@@ -91,6 +91,11 @@ def base_url(config: Mapping[str, Any] | None = None) -> str:
     return (os.environ.get("DARKROOM_BASE_URL") or f"http://127.0.0.1:{port}").rstrip("/")
 
 
+def caller_url(ctx: typer.Context) -> str:
+    """Where callers call, by the settings of the command."""
+    return base_url(_read_config(ctx))
+
+
 def admin_url(config: Mapping[str, Any]) -> str:
     """DARKROOM_BASE_URL, else the management port of the gateway on this machine, else that gateway."""
     management = config.get("management") or {}

@@ -24,7 +24,7 @@ import typer
 
 from gateway.cli.output import AsJson, console, show_json
 
-demo = typer.Typer(no_args_is_help=True, help="See it work, with a fake provider.")
+demo = typer.Typer(no_args_is_help=True, help="See it work, with a fake provider or the sandbox.")
 
 _PROVIDER_DELAY_S = 4.0
 _READY_S = 30.0

@@ -94,7 +94,7 @@ def delete(ctx: typer.Context, id: str, *, provider: Provider = None) -> None:
 
 @provider_key.command("reencrypt")
 def reencrypt(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Seal with the first of security.encryption_keys what an older one sealed."""
+    """Seal with the first of security.encryption_keys what an older one sealed, webhooks' secrets too."""
     done = admin_client(ctx).send("POST", "/admin/v1/providers/reencrypt")
     if as_json:
         show_json(done)

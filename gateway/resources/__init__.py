@@ -27,6 +27,7 @@ from gateway.services.provider_keys import KeyReport, ProviderKeys
 from gateway.services.receipts import ImageGallery, Receipt
 from gateway.services.reconcile import Reconciliation
 from gateway.services.usage_reports import Report, month_start_ms
+from gateway.storage.alerts import Alert
 from gateway.storage.audit import EventFilter
 from gateway.storage.data_dir import make_data_dir
 from gateway.storage.limits_in_use import LimitInUse
@@ -35,10 +36,13 @@ from gateway.storage.rate_limits import RateState
 from gateway.storage.response_cache import PurgeFilter
 from gateway.storage.statements import Line as StatementLine
 from gateway.storage.statements import Statement
+from gateway.storage.webhooks import Delivery as WebhookDelivery
+from gateway.storage.webhooks import Webhook
 
 __all__ = [  # with the words of the services that the API speaks
     "AccountService",
     "Administrators",
+    "Alert",
     "AppliedLimit",
     "BookEntry",
     "BudgetLine",
@@ -59,6 +63,8 @@ __all__ = [  # with the words of the services that the API speaks
     "Resources",
     "Statement",
     "StatementLine",
+    "Webhook",
+    "WebhookDelivery",
     "examine",
     "migrate_database",
     "month_start_ms",

@@ -27,6 +27,7 @@ from gateway.resources.vendors import open_sealer, open_vendors, provider_of
 from gateway.services.accounts import AccountService
 from gateway.services.administrators import Administrators
 from gateway.services.admission import Admission
+from gateway.services.alerts import Alerts
 from gateway.services.answers import AnswerCache, AnswerRenderer, ImageLinks
 from gateway.services.balances import BalanceWatch
 from gateway.services.budgets import Budgets
@@ -35,6 +36,7 @@ from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.changes import ChangeFollower
 from gateway.services.declarations import DeclarationService
+from gateway.services.deliveries import Deliveries
 from gateway.services.erasure import Erasure
 from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
@@ -56,6 +58,7 @@ from gateway.services.statements import Statements
 from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
+from gateway.services.webhooks import Webhooks
 from gateway.storage import usage_log
 from gateway.storage.data_dir import adopt, kept_secret, left_places, locked, make_data_dir, worker_dir
 from gateway.storage.database import Database
@@ -230,6 +233,12 @@ class Builder:
         administrators = Administrators(database, self._secrets, owner_key=self._admin_key())
         erasure = Erasure(database, notify=self._follower.notify, flush=self._journal.flush)
         self._background(_retain(cache, thumbnails, erasure, settings))
+        webhooks = Webhooks(database, open_sealer(settings))
+        deliveries = Deliveries(database, webhooks, self._metrics)
+        self._stack.push_async_callback(deliveries.close)
+        alerts = Alerts(database, self._default_limits(), told=deliveries.wake)
+        self._background(deliveries.run())
+        self._background(alerts.run())
         return Resources(
             settings=settings,
             models=self._models,
@@ -254,6 +263,9 @@ class Builder:
             usage=self._usage,
             budgets=Budgets(database, self._shared.rates),
             limit_usage=LimitUsage(database, self._default_limits(), flush=self._journal.flush),
+            alerts=alerts,
+            webhooks=webhooks,
+            deliveries=deliveries,
             reports=UsageReports(database, flush=self._journal.flush),
             statements=Statements(database, flush=self._journal.flush),
             receipts=Receipts(database, links),

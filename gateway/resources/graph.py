@@ -11,10 +11,12 @@ from gateway.errors import Draining
 from gateway.services.accounts import AccountService
 from gateway.services.administrators import Administrators
 from gateway.services.admission import Admission
+from gateway.services.alerts import Alerts
 from gateway.services.budgets import Budgets
 from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.declarations import DeclarationService
+from gateway.services.deliveries import Deliveries
 from gateway.services.erasure import Erasure
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.limit_usage import LimitUsage
@@ -29,6 +31,7 @@ from gateway.services.statements import Statements
 from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
+from gateway.services.webhooks import Webhooks
 from gateway.storage.database import Database
 from gateway.telemetry.tracing import Tracing
 
@@ -51,6 +54,9 @@ class Resources:
     usage: UsageRecorder
     budgets: Budgets
     limit_usage: LimitUsage
+    alerts: Alerts
+    webhooks: Webhooks
+    deliveries: Deliveries
     reports: UsageReports
     statements: Statements
     receipts: Receipts

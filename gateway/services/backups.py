@@ -36,7 +36,7 @@ from gateway.storage.migrations import current_revision, revisions
 from gateway.storage.sealing import sealed_by
 from gateway.storage.table_files import Tell, dump, kept_tables, sha256_of, writing_to
 from gateway.storage.tables import images as images_table
-from gateway.storage.tables_accounts import provider_keys
+from gateway.storage.tables_accounts import provider_keys, webhooks
 
 _AT_ONCE = 16
 
@@ -95,7 +95,11 @@ def _write_tables(conn: sa.Connection, folder: Path, secrets: Sequence[str], tel
     if conn.dialect.name != "sqlite":
         conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     tables = {name: dump(conn, name, columns, folder, tell) for name, columns in kept_tables().items()}
-    sealed = conn.execute(sa.select(provider_keys.c.secret).where(provider_keys.c.secret.is_not(None))).scalars()
+    sealed = conn.execute(
+        sa.select(provider_keys.c.secret)
+        .where(provider_keys.c.secret.is_not(None))
+        .union(sa.select(webhooks.c.secret).where(webhooks.c.secret != ""))
+    ).scalars()
     return Manifest(
         format=FORMAT,
         darkroom=__version__,

@@ -51,14 +51,27 @@ class LimitInUse:
 
 
 def set_limits(
-    conn: sa.Connection, *, mode: str, now_ms: int, team_id: str | None = None, scope: ScopeKind | None = None
+    conn: sa.Connection,
+    *,
+    mode: str,
+    now_ms: int,
+    team_id: str | None = None,
+    scope: ScopeKind | None = None,
+    alerting: bool = False,
 ) -> list[LimitInUse]:
     """Every limit set at a team, a user or a key that is there; of a team: its own and those of its users and keys.
+    `alerting`: those alone that are told to webhooks, and that something was bought under.
 
     Rates (requests a minute or hour) are left out: they are used up and free again within a moment.
     """
     wanted = [scope] if scope else list(ScopeKind)
-    rows = [row for each in wanted for row in conn.execute(_with_counters(each, mode, now_ms, team_id))]
+    rows: list[sa.Row[Any]] = []
+    for each in wanted:
+        query = _with_counters(each, mode, now_ms, team_id)
+        if alerting:
+            counted = sa.or_(_l.metric == Metric.REQUESTS, _c.spent.is_not(None))
+            query = query.where(_l.alert_at.is_not(None), counted)
+        rows += conn.execute(query).all()
     return _in_use(conn, [(as_limit(row), row.name, row.spent, row.reserved) for row in rows], mode, now_ms)
 
 

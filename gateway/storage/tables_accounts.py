@@ -159,7 +159,7 @@ deliveries = sa.Table(  # an alert on its way to a webhook
     metadata,
     id_column(primary_key=True),
     id_column("webhook_id", nullable=False, index=True),
-    id_column("alert_id", nullable=False),
+    id_column("alert_id"),  # None: a test
     text("status"),  # pending | delivered | failed
     big("attempts"),
     moment("next_ms", index=True),  # None: none to come

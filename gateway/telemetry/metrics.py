@@ -49,6 +49,12 @@ class Metrics:
             "Purchases whose outcome is unknown, their money held; the same number in every process.",
             registry=registry,
         )
+        self.webhook_deliveries = Counter(
+            "darkroom_webhook_deliveries_total",
+            "Attempts to tell a webhook: delivered, retried (it failed, and there is another to come) or failed.",
+            ["outcome"],
+            registry=registry,
+        )
         self.journal_lag_rows = Gauge("darkroom_journal_lag_rows", "Usage rows on their way to SQL.", registry=registry)
 
     def follow_redis(self, is_up: Callable[[], bool]) -> None:

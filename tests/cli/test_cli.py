@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -95,6 +96,45 @@ def test_a_limit_is_set_among_the_others_and_unset(gateway: CannedGateway):
     assert gateway.asked[-1].body[-1] == {**old, "amount": "9", "alert_at": [80, 100]}
     run("limit", "unset", "--user", "user_1", "cost_usd", "month")
     assert gateway.asked[-1].body == [other]
+
+
+HOOK: dict[str, Any] = {
+    "id": "hook_1", "object": "webhook", "name": "pager", "url": "https://example.com/x", "disabled": False,
+    "created_at": "2026-11-22T20:00:00Z", "disabled_at": None,
+}  # fmt: skip
+
+
+def test_a_webhook_is_made_shown_changed_and_deleted(gateway: CannedGateway):
+    path = "/admin/v1/webhooks"
+    gateway.answers |= {
+        f"POST {path}": Reply(201, {**HOOK, "secret": "whsec_abc"}),
+        f"GET {path}": Reply(200, {"object": "list", "data": [HOOK], "has_more": False, "next_cursor": None}),
+        f"GET {path}/hook_1": Reply(200, HOOK),
+        f"PATCH {path}/hook_1": lambda asked: Reply(200, {**HOOK, **asked.body}),
+        f"DELETE {path}/hook_1": Reply(204, b""),
+        f"POST {path}/hook_1/rotate": Reply(201, {**HOOK, "secret": "whsec_def"}),
+    }
+    assert "whsec_abc" in run("webhook", "create", "pager", HOOK["url"]).stdout
+    assert gateway.asked[-1].body == {"name": "pager", "url": HOOK["url"]}
+    assert "hook_1" in run("webhook", "list").stdout
+    assert json.loads(run("webhook", "get", "hook_1", "--json").stdout) == HOOK
+    run("webhook", "update", "hook_1", "--disable", "--name", "desk")
+    assert gateway.asked[-1].body == {"name": "desk", "disabled": True}
+    assert "Say what to change" in run("webhook", "update", "hook_1", status=1).stderr
+    assert "whsec_def" in run("webhook", "rotate", "hook_1").stdout
+    assert "Deleted hook_1." in run("webhook", "delete", "hook_1").stdout
+
+
+def test_a_webhook_is_tested_and_its_log_listed(gateway: CannedGateway):
+    delivery = {"id": "dlv_1", "webhook_id": "hook_1", "alert_id": None, "status": "failed", "last_status": 500}
+    gateway.answers["POST /admin/v1/webhooks/hook_1/test"] = Reply(200, delivery)
+    assert "500" in run("webhook", "test", "hook_1", status=1).stdout
+    gateway.answers["POST /admin/v1/webhooks/hook_1/test"] = Reply(200, {**delivery, "status": "delivered"})
+    run("webhook", "test", "hook_1")
+    page = {"object": "list", "data": [delivery], "has_more": False, "next_cursor": None}
+    gateway.answers["GET /admin/v1/deliveries"] = Reply(200, page)
+    assert "dlv_1" in run("webhook", "deliveries", "hook_1", "--status", "failed").stdout
+    assert {"webhook_id": "hook_1", "status": "failed"}.items() <= gateway.asked[-1].query.items()
 
 
 @pytest.mark.parametrize("scope", [[], ["--user", "u", "--team", "t"]])

@@ -91,6 +91,13 @@ async def test_applied_again_it_changes_nothing_and_tells_nobody(world: World):
     assert len(events.data) == 3
 
 
+async def test_a_limit_that_differs_in_what_is_told_of_it_alone_differs(world: World):
+    await world.apply()
+    told = replace(FILE, teams=[replace(TEAM, limits=[BUDGET._replace(alert_at=(80, 100))])])
+    assert await world.said(told) == [("update", "team", "search", ("limits",))]
+    assert await world.said(told) == []
+
+
 async def test_what_differs_is_changed_and_named(world: World):
     await world.apply()
     changed = replace(

@@ -43,7 +43,10 @@ async def list_providers(resources: ResourcesDep) -> ListAnswer[ProviderAnswer]:
 @router.post("/reencrypt")
 async def reencrypt(resources: ResourcesDep, admin: ProviderManager) -> Reencrypted:
     """Seals with the first of security.encryption_keys what an older one sealed. Safe to repeat."""
-    return Reencrypted(reencrypted=await resources.provider_keys.reencrypt(actor=admin.actor))
+    done = await resources.provider_keys.reencrypt(actor=admin.actor) + await resources.webhooks.reencrypt(
+        actor=admin.actor
+    )
+    return Reencrypted(reencrypted=done)
 
 
 @router.get("/{name}/keys", dependencies=SEES, responses=_NOT_FOUND)

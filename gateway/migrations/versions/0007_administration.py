@@ -53,7 +53,7 @@ def upgrade() -> None:
         "deliveries",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("webhook_id", sa.String(length=64), nullable=False),
-        sa.Column("alert_id", sa.String(length=64), nullable=False),
+        sa.Column("alert_id", sa.String(length=64), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("attempts", sa.BigInteger(), nullable=False),
         sa.Column("next_ms", sa.BigInteger(), nullable=True),
