@@ -24,10 +24,9 @@ async def mine(page: Page) -> Response:
 
 
 def _in_use(limit: dict[str, str]) -> dict[str, object]:
-    """A limit as callers are told of it, with what is used of it."""
+    """A limit as callers are told of it, with how much of it is used or held."""
     amount, left = float(limit["amount"]), float(limit["left"])
-    used = max(0.0, amount - left)
-    return {**limit, "used": f"{used:.6f}".rstrip("0").rstrip("."), "percent": 100 * used / amount if amount else 100}
+    return {**limit, "percent": 100 * max(0.0, amount - left) / amount if amount else 100}
 
 
 async def pictures(page: Page) -> Response:
