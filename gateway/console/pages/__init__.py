@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.console.pages import access, alerts, audit, money, operations, own, pictures, playground, statements
+from gateway.console.pages import access, alerts, money, operations, oversight, own, pictures, playground, statements
 
 VIEWS = [
     *money.VIEWS,
@@ -12,6 +12,6 @@ VIEWS = [
     *access.VIEWS,
     *operations.VIEWS,
     *alerts.VIEWS,
-    *audit.VIEWS,
+    *oversight.VIEWS,
     *own.VIEWS,
 ]

@@ -7,6 +7,7 @@ import asyncio
 from starlette.responses import Response
 
 from gateway.console.page import Action, Page, View
+from gateway.console.pages.switches import switches
 
 
 async def alerts(page: Page) -> Response:
@@ -40,21 +41,6 @@ def _shown_once(page: Page, made: dict[str, str], what: str) -> Response:
     return page.show("secret_shown.html", secret=made["secret"], what=what, back=page.path)
 
 
-async def disable(page: Page) -> Response:
-    await page.api.send("PATCH", _path(page), {"disabled": True})
-    return page.done("disabled")
-
-
-async def enable(page: Page) -> Response:
-    await page.api.send("PATCH", _path(page), {"disabled": False})
-    return page.done("enabled")
-
-
-async def delete(page: Page) -> Response:
-    await page.api.send("DELETE", _path(page))
-    return page.done("deleted")
-
-
 async def test(page: Page) -> Response:
     delivery = await page.api.send("POST", f"{_path(page)}/test")
     return page.done("delivered" if delivery["status"] == "delivered" else "not-delivered")
@@ -76,9 +62,11 @@ VIEWS = [
         {
             "create": Action(create),
             "rotate": Action(rotate, confirm="Its old secret stops to sign at once: give the receiver the new one."),
-            "disable": Action(disable, confirm="It hears of nothing until it is enabled again."),
-            "enable": Action(enable),
-            "delete": Action(delete, confirm="What was not delivered yet is dropped."),
+            **switches(
+                _path,
+                disabling="It hears of nothing until it is enabled again.",
+                deleting="What was not delivered yet is dropped.",
+            ),
             "test": Action(test),
             "retry": Action(retry),
         },

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.responses import Response
 
 from gateway.console.page import Action, Page, View
+from gateway.console.pages.switches import switches
 from gateway.errors import InvalidRequest
 
 STATUSES = ("unknown", "pending", "sent", "answered", "succeeded", "failed")
@@ -32,27 +32,8 @@ async def add_key(page: Page) -> Response:
 
 
 async def rotate_key(page: Page) -> Response:
-    await _patch_key(page, {"value": page.form.get("value", "").strip()})
+    await page.api.send("PATCH", _key_path(page), {"value": page.form.get("value", "").strip()})
     return page.done("saved")
-
-
-async def disable_key(page: Page) -> Response:
-    await _patch_key(page, {"disabled": True})
-    return page.done("disabled")
-
-
-async def enable_key(page: Page) -> Response:
-    await _patch_key(page, {"disabled": False})
-    return page.done("enabled")
-
-
-async def delete_key(page: Page) -> Response:
-    await page.api.send("DELETE", _key_path(page))
-    return page.done("deleted")
-
-
-async def _patch_key(page: Page, values: Mapping[str, Any]) -> None:
-    await page.api.send("PATCH", _key_path(page), values)
 
 
 def _key_path(page: Page) -> str:
@@ -115,9 +96,11 @@ VIEWS = [
         {
             "add": Action(add_key),
             "rotate": Action(rotate_key),
-            "disable": Action(disable_key, confirm="No new call uses it; those under way finish."),
-            "enable": Action(enable_key),
-            "delete": Action(delete_key, confirm="Its secret is erased. Calls under way with it finish."),
+            **switches(
+                _key_path,
+                disabling="No new call uses it; those under way finish.",
+                deleting="Its secret is erased. Calls under way with it finish.",
+            ),
         },
     ),
     View("purchases", purchases, {"reconcile": Action(reconcile)}),

@@ -7,6 +7,7 @@ import asyncio
 from starlette.responses import Response
 
 from gateway.console.page import Action, Page, View
+from gateway.console.pages.switches import switches
 
 ROLES = (("viewer", "Viewer"), ("team-admin", "Team admin"), ("operator", "Operator"), ("owner", "Owner"))
 
@@ -58,21 +59,6 @@ async def rotate(page: Page) -> Response:
     return page.show("key_shown.html", made=made, what=f"New key of {made['name']}", back=page.path)
 
 
-async def disable(page: Page) -> Response:
-    await page.api.send("PATCH", _path(page), {"disabled": True})
-    return page.done("disabled")
-
-
-async def enable(page: Page) -> Response:
-    await page.api.send("PATCH", _path(page), {"disabled": False})
-    return page.done("enabled")
-
-
-async def delete(page: Page) -> Response:
-    await page.api.send("DELETE", _path(page))
-    return page.done("deleted")
-
-
 def _path(page: Page) -> str:
     return f"/admin/v1/administrators/{page.form.get('administrator_id', '')}"
 
@@ -87,9 +73,11 @@ VIEWS = [
             "rotate": Action(
                 rotate, confirm="The old key stops at once, and whoever is signed in with it is signed out."
             ),
-            "disable": Action(disable, confirm="Whoever is signed in with this key is signed out."),
-            "enable": Action(enable),
-            "delete": Action(delete, confirm="The key stops at once. What was done with it stays in the audit trail."),
+            **switches(
+                _path,
+                disabling="Whoever is signed in with this key is signed out.",
+                deleting="The key stops at once. What was done with it stays in the audit trail.",
+            ),
         },
     ),
 ]
