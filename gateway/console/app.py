@@ -23,7 +23,7 @@ from gateway.console.templating import ASSETS, VERSION, render
 from gateway.console.throttle import SignInThrottle
 from gateway.domain.administrator import Administrator
 from gateway.domain.api_key import Mode
-from gateway.errors import DarkroomError, InvalidApiKey
+from gateway.errors import DarkroomError, InvalidApiKey, InvalidRequest
 from gateway.resources import Resources
 
 COOKIE = "darkroom_console"
@@ -186,6 +186,8 @@ async def _act(page: Page, view: View) -> Response:
         return await action.run(page)
     except ApiRefusal as refusal:
         page.problem, page.issues = refusal.message, refusal.issues
+    except InvalidRequest as refusal:  # what the form itself can't make a request of
+        page.problem = refusal.message
     return await view.show(page)
 
 
