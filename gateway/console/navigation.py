@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from gateway.domain.administrator import Administrator, Permission
-
-if TYPE_CHECKING:
-    from gateway.console.page import Page
+from gateway.domain.caller import Caller
 
 
 class Entry(NamedTuple):
@@ -67,18 +65,17 @@ _MINE = (
 )
 
 
-def navigation(page: Page) -> list[Section]:
-    """Only what the role may see."""
-    if not isinstance(page.who, Administrator):
-        return [Section("My usage", [_entry(page, *each) for each in _MINE])]
-    who = page.who
+def navigation(who: Administrator | Caller, here: str, place: Callable[[str], str]) -> list[Section]:
+    """Only what the role may see. `place`: the address of what is named in the view that one is in."""
+
+    def entry(label: str, name: str, icon: str) -> Entry:
+        address = place(name)
+        return Entry(label, address, icon, here == address or here.startswith(address + "/"))
+
+    if not isinstance(who, Administrator):
+        return [Section("My usage", [entry(*each) for each in _MINE])]
     sections = (
-        Section(label, [_entry(page, *each) for *each, permission in entries if who.may(permission)])
+        Section(label, [entry(*each) for *each, permission in entries if who.may(permission)])
         for label, entries in _ADMINISTRATION
     )
     return [section for section in sections if section.entries]
-
-
-def _entry(page: Page, label: str, place: str, icon: str) -> Entry:
-    address = page.place(place)
-    return Entry(label, address, icon, page.path == address or page.path.startswith(address + "/"))

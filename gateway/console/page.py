@@ -126,7 +126,7 @@ class Page:
         body = render(
             template,
             page=self,
-            nav=navigation(self),
+            nav=navigation(self.who, self.path, self.place),
             said=DONE.get(self.query.get("done", "")) if self.problem is None else None,
             csrf=_masked(self.csrf),
             **context,
