@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench bench-peers soak fuzz lock format schema
+.PHONY: help setup run test check bench bench-peers soak fuzz lock format schema screenshots
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -31,6 +31,7 @@ check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 	$(BIN)/shellcheck scripts/*.sh deploy/compose/*.sh .ci/run
 	$(MAKE) test
 	sh scripts/install-node.sh
+	sh scripts/install-browser.sh
 	sh scripts/install-deploy-tools.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser $(PYTEST_FLAGS)
 
@@ -56,6 +57,10 @@ soak: $(READY) ## Kill it, and what replicas share, under load; compare bill and
 
 lock: $(READY) ## Make the locks again; LOCK_FLAGS=--upgrade lifts the pins
 	sh scripts/lock.sh $(LOCK_FLAGS)
+
+screenshots: $(READY) ## Take docs/screenshots of every page of the console again
+	sh scripts/install-browser.sh
+	$(BIN)/python -m tests.console.screenshots
 
 schema: $(READY) ## Write config.schema.json again
 	$(BIN)/python scripts/config_schema.py

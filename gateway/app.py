@@ -22,12 +22,17 @@ from gateway.api.generation_answer import BegunCalls
 from gateway.api.middleware import APPLY_PATH, MAX_EXPORT_BYTES, RECONCILE_PATH, BodyLimit
 from gateway.api.routes import (
     admin_accounts,
+    admin_administrators,
     admin_alerts,
     admin_apply,
+    admin_erasure,
     admin_limits,
     admin_money,
+    admin_names,
     admin_pictures,
     admin_providers,
+    admin_spending,
+    admin_statements,
     admin_tags,
     admin_usage,
     generations,
@@ -39,6 +44,7 @@ from gateway.api.routes import (
 )
 from gateway.api.schemas_images import request_schema
 from gateway.config import Settings
+from gateway.console.door import ConsoleDoor
 from gateway.errors import DarkroomError
 from gateway.resources import Resources, open_resources, served_models
 
@@ -54,23 +60,27 @@ _EXPOSED = [
 
 
 _FOR_CALLERS = [module.router for module in (generations, models, usage, images, own_pictures)]
-_FOR_OPERATORS = [
-    *(
-        module.router
-        for module in (
-            admin_accounts,
-            admin_apply,
-            admin_usage,
-            admin_money,
-            admin_providers,
-            admin_pictures,
-            admin_limits,
-            admin_alerts,
-            admin_tags,
-        )
-    ),
-    operations.metrics_router,
+ADMIN_ROUTERS = [
+    module.router
+    for module in (
+        admin_accounts,
+        admin_administrators,
+        admin_apply,
+        admin_erasure,
+        admin_usage,
+        admin_statements,
+        admin_money,
+        admin_providers,
+        admin_pictures,
+        admin_limits,
+        admin_names,
+        admin_tags,
+        admin_alerts,
+        admin_spending,
+    )
 ]
+_FOR_OPERATORS = [*ADMIN_ROUTERS, operations.metrics_router]
+_EVERYTHING = [*_FOR_CALLERS, *_FOR_OPERATORS]
 
 
 def create_app(settings: Settings, *, resources: Resources | None = None) -> ASGIApp:
@@ -78,8 +88,9 @@ def create_app(settings: Settings, *, resources: Resources | None = None) -> ASG
 
     With a management port it lacks what answers there.
     """
-    routers = _FOR_CALLERS if settings.management.port is not None else [*_FOR_CALLERS, *_FOR_OPERATORS]
-    layered = _limited(_application(settings, resources, routers), settings)
+    managed = settings.management.port is not None
+    app = _application(settings, resources, _FOR_CALLERS if managed else _EVERYTHING)
+    layered = _limited(app, settings)
     if resources is not None:
         layered = BegunCalls(layered, resources)
     most = settings.server.max_connections_per_address
@@ -94,12 +105,26 @@ def create_app(settings: Settings, *, resources: Resources | None = None) -> ASG
             expose_headers=_EXPOSED,
             max_age=600,
         )
-    return layered
+    return _with_console(layered, app, settings, for_administrators=not managed)
 
 
 def create_management_app(settings: Settings, *, resources: Resources) -> ASGIApp:
     """What answers at the management port: all that is not for callers."""
-    return _limited(_application(settings, resources, _FOR_OPERATORS), settings)
+    app = _application(settings, resources, _FOR_OPERATORS)
+    return _with_console(_limited(app, settings), app, settings, for_administrators=True)
+
+
+def _with_console(layered: ASGIApp, app: FastAPI, settings: Settings, *, for_administrators: bool) -> ASGIApp:
+    """The console beside the layered application, outside of its layers: no other origin may read its pages."""
+
+    def make() -> ASGIApp:
+        from gateway.console.app import make_console  # noqa: PLC0415  (heavy: not for who never looks)
+
+        resources = app.state.resources
+        routed = app if settings.management.port is None else _application(settings, resources, _EVERYTHING)
+        return _limited(make_console(routed, resources, for_administrators=for_administrators), settings)
+
+    return ConsoleDoor(layered, make) if settings.console.enabled else layered
 
 
 def _application(settings: Settings, resources: Resources | None, routers: Sequence[APIRouter]) -> FastAPI:
@@ -145,7 +170,11 @@ def _document(app: FastAPI, settings: Settings) -> None:
                     "scheme": "bearer",
                     "description": "A key dk_live_... or dk_test_...",
                 },
-                "adminKey": {"type": "http", "scheme": "bearer", "description": "The admin key."},
+                "adminKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The admin key, or an administrator's dk_admin_... of a role that goes so far.",
+                },
             }
             for path, methods in document["paths"].items():
                 for operation in methods.values():

@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.config_file import ConfigFile, Location, read_config_file
-from gateway.config_operations import LogSettings, ManagementSettings, TracingSettings
+from gateway.config_operations import ConsoleSettings, LogSettings, ManagementSettings, TracingSettings
 from gateway.config_sections import (
     AimlapiSettings,
     CacheSettings,
@@ -65,6 +65,7 @@ class Settings(BaseSettings):
 
     server: ServerSettings = ServerSettings()
     management: ManagementSettings = ManagementSettings()
+    console: ConsoleSettings = ConsoleSettings()
     data_dir: Path = Path("data")
     """Embedded database, images, journal, generated secrets (mode 0600)."""
     database_url: str | None = None

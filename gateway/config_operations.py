@@ -21,6 +21,13 @@ class ManagementSettings(Section):
         return f"http://{reachable(self.host)}:{self.port}"
 
 
+class ConsoleSettings(Section):
+    enabled: bool = True
+    """Whether /console answers. Without it all of it is in the admin API still."""
+    session_s: int = Field(43_200, ge=300, le=2_592_000)
+    """How long somebody stays signed in."""
+
+
 def reachable(host: str) -> str:
     """The host of an address at which what listens on `host` is found from the same machine."""
     found = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (looked for, not listened on)

@@ -255,6 +255,7 @@ class Refusal(BaseModel):
 _REFUSALS = {
     400: "The request makes no sense as it is; the message says what would be right.",
     401: "The key is missing or wrong.",
+    403: "The administrator's role does not go so far, or its key is disabled.",
     404: "There is nothing with this id.",
     409: "It can't be done to the thing as it stands.",
     503: "The database can't be used right now.",

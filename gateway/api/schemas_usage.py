@@ -116,11 +116,12 @@ def report_csv(report: Report, group_by: Sequence[str]) -> str:
     writer.writerow([*group_by, "bucket", *measures])
     for row in report_answer(report).data:
         values = [row.group[name] for name in group_by] + [row.bucket]
-        writer.writerow([*(map(_cell, values)), *(getattr(row, name) for name in measures)])
+        writer.writerow([*(map(cell, values)), *(getattr(row, name) for name in measures)])
     return out.getvalue()
 
 
-def _cell(value: str | None) -> str:
+def cell(value: str | None) -> str:
+    """Text in a CSV: no spreadsheet runs it."""
     text = value or ""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 

@@ -11,6 +11,7 @@ import typer
 from gateway import __version__
 from gateway.cli import safe_keeping, serve
 from gateway.cli.accounts import key, team, user
+from gateway.cli.administrators import admin
 from gateway.cli.apply import apply, hash_key
 from gateway.cli.cache import cache
 from gateway.cli.demo import demo
@@ -54,6 +55,7 @@ def options(
         gc.enable()
 
 
+app.add_typer(admin, name="admin")
 app.add_typer(team, name="team")
 app.add_typer(user, name="user")
 app.add_typer(key, name="key")
@@ -61,12 +63,12 @@ app.add_typer(limit, name="limit")
 app.add_typer(provider_key, name="provider-key")
 app.add_typer(webhook, name="webhook")
 app.add_typer(cache, name="cache")
+app.add_typer(usage, name="usage")
 app.add_typer(demo, name="demo")
 app.add_typer(generation, name="generation")
 key.command("hash")(hash_key)
 demo.command("traffic")(traffic)
 app.command()(apply)
-app.command()(usage)
 app.command()(reconcile)
 app.command()(doctor)
 app.command()(generate)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import admin_client, fail, given, in_path
-from gateway.cli.output import AsJson, show_items, show_json, show_record
+from gateway.cli.output import AsJson, show_items, show_one
 
 team = typer.Typer(no_args_is_help=True, help="Teams.")
 user = typer.Typer(no_args_is_help=True, help="Users.")
@@ -27,6 +27,8 @@ Models = Annotated[
 Expires = Annotated[str | None, typer.Option("--expires-at", metavar="TIME", help="Like 2026-11-22T20:00:00Z.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 
+_ERASURE_TIMEOUT_S = 600
+
 
 def _commands(app: typer.Typer, kind: str) -> None:
     """`get` and `delete`, which are the same for every kind."""
@@ -34,7 +36,7 @@ def _commands(app: typer.Typer, kind: str) -> None:
     @app.command("get")
     def get(ctx: typer.Context, id: str, as_json: AsJson = False) -> None:
         """Show one."""
-        _show(admin_client(ctx).get(f"/admin/v1/{kind}s/{in_path(id)}"), as_json=as_json)
+        show_one(admin_client(ctx).get(f"/admin/v1/{kind}s/{in_path(id)}"), as_json=as_json)
 
     @app.command("delete")
     def delete(ctx: typer.Context, id: str) -> None:
@@ -106,7 +108,22 @@ def update_user(
     for field in ("email", "team_id"):
         if body.get(field) == "":
             body[field] = None
-    _show(admin_client(ctx).send("PATCH", f"/admin/v1/users/{in_path(id)}", body), as_json=as_json)
+    show_one(admin_client(ctx).send("PATCH", f"/admin/v1/users/{in_path(id)}", body), as_json=as_json)
+
+
+@user.command("erase")
+def erase_user(
+    ctx: typer.Context,
+    id: str,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase what a user was called, wrote and got, deleted ones too; its id, numbers and money stay."""
+    if not yes:
+        question = f"Erase {id} for good: its names, keys, prompts and pictures, and what the cache has of it?"
+        typer.confirm(question, abort=True, err=True)
+    erased = admin_client(ctx, timeout_s=_ERASURE_TIMEOUT_S).send("POST", f"/admin/v1/users/{in_path(id)}/erase")
+    show_one(erased, as_json=as_json)
 
 
 @key.command("create")
@@ -169,14 +186,7 @@ def rotate_key(
 
 
 def _send(ctx: typer.Context, method: str, path: str, body: dict[str, Any], *, as_json: bool) -> None:
-    _show(admin_client(ctx).send(method, f"/admin/v1/{path}", given(body)), as_json=as_json)
-
-
-def _show(record: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        show_json(record)
-    else:
-        show_record(record)
+    show_one(admin_client(ctx).send(method, f"/admin/v1/{path}", given(body)), as_json=as_json)
 
 
 def _labels(pairs: list[str] | None) -> dict[str, str] | None:

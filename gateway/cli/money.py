@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import admin_client, fail, given, in_path
-from gateway.cli.output import AsJson, show_items, show_json, show_record, show_table
+from gateway.cli.output import AsJson, show_items, show_json, show_one, show_record, show_table
 
 generation = typer.Typer(no_args_is_help=True, help="Purchases, and what they cost.")
 
@@ -74,7 +74,7 @@ def list_generations(
 @generation.command("get")
 def get_generation(ctx: typer.Context, id: str, as_json: AsJson = False) -> None:
     """Show one."""
-    _one(admin_client(ctx).get(f"/admin/v1/generations/{in_path(id)}"), as_json=as_json)
+    show_one(admin_client(ctx).get(f"/admin/v1/generations/{in_path(id)}"), as_json=as_json)
 
 
 @generation.command("settle")
@@ -91,11 +91,4 @@ def adjust(ctx: typer.Context, id: str, cost_usd: Cost, *, reason: Reason, as_js
 
 def _correct(ctx: typer.Context, path: str, cost_usd: str, reason: str, *, as_json: bool) -> None:
     body = {"cost_usd": cost_usd, "reason": reason}
-    _one(admin_client(ctx).send("POST", f"/admin/v1/generations/{path}", body), as_json=as_json)
-
-
-def _one(record: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        show_json(record)
-    else:
-        show_record(record)
+    show_one(admin_client(ctx).send("POST", f"/admin/v1/generations/{path}", body), as_json=as_json)

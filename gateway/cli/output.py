@@ -52,6 +52,13 @@ def show_record(record: Mapping[str, Any]) -> None:
     console().print(table)
 
 
+def show_one(record: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(record)
+    else:
+        show_record(record)
+
+
 def show_items(items: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         show_json(items)

@@ -162,8 +162,12 @@ def _greeting(settings: Settings) -> list[str]:
     """Where it is, and with the embedded default how to try it: the keys that were generated, a line to copy."""
     base = settings.server.base_url
     lines = [f"Darkroom is ready at {base}   (API description: {base}/docs)"]
-    if settings.management.port is not None:
+    managed = settings.management.port is not None
+    if managed:
         lines.append(f"Management: {settings.management.base_url}")
+    if settings.console.enabled:
+        place = settings.management.base_url if managed else base
+        lines.append(f"Console:    {place}/console   (sign in with the admin key)")
     if settings.security.admin_key is None:
         lines.append(f"Admin key:  {_kept(settings, 'admin_key')}")
     test_key = _kept(settings, "test_key")

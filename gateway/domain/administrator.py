@@ -55,6 +55,15 @@ class Administrator(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     team_id: str | None = None
 
+    @property
+    def actor(self) -> str:
+        """How the audit log names it: the id outlives a change of name."""
+        return self.name if self.id is None else f"{self.name} ({self.id})"
+
+    @property
+    def permissions(self) -> list[Permission]:
+        return [permission for permission in Permission if self.may(permission)]
+
     def may(self, permission: Permission) -> bool:
         return permission in _GRANTED[self.role]
 

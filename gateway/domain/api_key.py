@@ -30,7 +30,7 @@ PUBLIC_LENGTH = 12
 SECRET_LENGTH = 32
 CHECKSUM_LENGTH = 6
 PREFIX_LENGTH = len("dk_live_") + PUBLIC_LENGTH
-_KEY_LENGTH = PREFIX_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH
+_AFTER_START = PUBLIC_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH
 _ALPHABET = frozenset(BASE62)
 
 
@@ -47,17 +47,28 @@ class ApiKey:
 
 
 def new_api_key(mode: Mode) -> ApiKey:
-    stem = f"dk_{mode}_{random_base62(PUBLIC_LENGTH + SECRET_LENGTH)}"
-    return ApiKey(stem + _checksum(stem), stem[:PREFIX_LENGTH], mode)
+    text = new_text(f"dk_{mode}_")
+    return ApiKey(text, text[:PREFIX_LENGTH], mode)
 
 
 def parse_api_key(text: str) -> ApiKey | None:
     """The key, or None when the form or the checksum is wrong."""
-    if len(text) != _KEY_LENGTH or not text.startswith(("dk_live_", "dk_test_")):
-        return None
-    if not _ALPHABET.issuperset(text[8:]) or _checksum(text[:-CHECKSUM_LENGTH]) != text[-CHECKSUM_LENGTH:]:
+    if not is_whole(text, "dk_live_") and not is_whole(text, "dk_test_"):
         return None
     return ApiKey(text, text[:PREFIX_LENGTH], Mode(text[3:7]))
+
+
+def new_text(start: str) -> str:
+    """A new secret of this form, whatever it is for: `start` says that."""
+    stem = start + random_base62(PUBLIC_LENGTH + SECRET_LENGTH)
+    return stem + _checksum(stem)
+
+
+def is_whole(text: str, start: str) -> bool:
+    """Whether a text begins like this and has the length, the alphabet and the checksum of one that was given out."""
+    if len(text) != len(start) + _AFTER_START or not text.startswith(start):
+        return False
+    return _ALPHABET.issuperset(text[len(start) :]) and _checksum(text[:-CHECKSUM_LENGTH]) == text[-CHECKSUM_LENGTH:]
 
 
 def hash_api_key(text: str, pepper: bytes) -> str:

@@ -16,6 +16,8 @@ from gateway.resources.graph import Resources
 from gateway.resources.image_stores import open_image_store
 from gateway.resources.models import served_models
 from gateway.resources.vendors import open_sealer, open_vendors
+from gateway.services.accounts import AccountService
+from gateway.services.administrators import Administrators
 from gateway.services.budgets import BudgetLine
 from gateway.services.calls import Call, Head
 from gateway.services.doctor import Check, Doctor
@@ -26,15 +28,20 @@ from gateway.services.receipts import ImageGallery, Receipt
 from gateway.services.reconcile import Reconciliation
 from gateway.services.usage_reports import Report, month_start_ms
 from gateway.storage.alerts import Alert
+from gateway.storage.audit import EventFilter
 from gateway.storage.data_dir import make_data_dir
 from gateway.storage.limits_in_use import LimitInUse
 from gateway.storage.migrations import migrate
 from gateway.storage.rate_limits import RateState
 from gateway.storage.response_cache import PurgeFilter
+from gateway.storage.statements import Line as StatementLine
+from gateway.storage.statements import Statement
 from gateway.storage.webhooks import Delivery as WebhookDelivery
 from gateway.storage.webhooks import Webhook
 
 __all__ = [  # with the words of the services that the API speaks
+    "AccountService",
+    "Administrators",
     "Alert",
     "AppliedLimit",
     "BookEntry",
@@ -42,6 +49,7 @@ __all__ = [  # with the words of the services that the API speaks
     "Call",
     "Check",
     "Delivery",
+    "EventFilter",
     "Head",
     "ImageGallery",
     "ImageGenerator",
@@ -53,6 +61,8 @@ __all__ = [  # with the words of the services that the API speaks
     "Reconciliation",
     "Report",
     "Resources",
+    "Statement",
+    "StatementLine",
     "Webhook",
     "WebhookDelivery",
     "examine",

@@ -25,6 +25,7 @@ from gateway.resources.shared import open_shared
 from gateway.resources.tracing import open_tracing
 from gateway.resources.vendors import open_sealer, open_vendors, provider_of
 from gateway.services.accounts import AccountService
+from gateway.services.administrators import Administrators
 from gateway.services.admission import Admission
 from gateway.services.alerts import Alerts
 from gateway.services.answers import AnswerCache, AnswerRenderer, ImageLinks
@@ -36,6 +37,7 @@ from gateway.services.callers import CallerDirectory
 from gateway.services.changes import ChangeFollower
 from gateway.services.declarations import DeclarationService
 from gateway.services.deliveries import Deliveries
+from gateway.services.erasure import Erasure
 from gateway.services.first_run import ready_test_key
 from gateway.services.flights import Flights
 from gateway.services.following import Following
@@ -50,7 +52,9 @@ from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
 from gateway.services.recovery import Recovery
 from gateway.services.replica_count import ReplicaCount
+from gateway.services.sessions import Sessions
 from gateway.services.settlement import Settlement
+from gateway.services.statements import Statements
 from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
@@ -226,7 +230,9 @@ class Builder:
             settings.data_dir / "thumbnails",
             max_bytes=settings.retention.thumbnails_mb * 2**20,
         )
-        self._background(_retain(cache, thumbnails, settings))
+        administrators = Administrators(database, self._secrets, owner_key=self._admin_key())
+        erasure = Erasure(database, notify=self._follower.notify, flush=self._journal.flush)
+        self._background(_retain(cache, thumbnails, erasure, settings))
         webhooks = Webhooks(database, open_sealer(settings))
         deliveries = Deliveries(database, webhooks, self._metrics)
         self._stack.push_async_callback(deliveries.close)
@@ -236,9 +242,10 @@ class Builder:
         return Resources(
             settings=settings,
             models=self._models,
-            admin_key=self._admin_key(),
             test_key=await ready_test_key(accounts, settings.data_dir) if self._embedded else None,
             render_metrics=self._render_metrics,
+            administrators=administrators,
+            sessions=Sessions(database, administrators, self._callers, life_s=settings.console.session_s),
             accounts=accounts,
             declarations=DeclarationService(database, self._models, notify=self._follower.notify),
             callers=self._callers,
@@ -260,11 +267,13 @@ class Builder:
             webhooks=webhooks,
             deliveries=deliveries,
             reports=UsageReports(database, flush=self._journal.flush),
+            statements=Statements(database, flush=self._journal.flush),
             receipts=Receipts(database, links),
             gallery=ImageGallery(database, self._images, links),
             pictures=Pictures(database, links, self._models, prompts_kept=settings.privacy.store_prompts == "full"),
             thumbnails=thumbnails,
             cache=cache,
+            erasure=erasure,
             provider_keys=self._provider_keys,
             settlement=self._settlement,
             reconciler=Reconciler(database, self._vendors, self._settlement),
@@ -349,13 +358,14 @@ def _report_end(task: asyncio.Task[None]) -> None:
         _log.critical("background_work_ended", exc_info=task.exception())
 
 
-async def _retain(cache: CacheAdministration, thumbnails: Thumbnails, settings: Settings) -> None:
-    """Apply retention for ever; what fails is tried again."""
+async def _retain(cache: CacheAdministration, thumbnails: Thumbnails, erasure: Erasure, settings: Settings) -> None:
+    """Apply retention, and erase what comes late, for ever; what fails is tried again."""
     retention = settings.retention
     while True:
         try:
             await cache.apply_retention(images_days=retention.images_days, requests_days=retention.requests_days)
             await thumbnails.sweep()
+            await erasure.follow_up()
         except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
             _log.exception("retention_failed")
         await asyncio.sleep(_RETENTION_PERIOD_S)

@@ -9,6 +9,7 @@ from gateway.config import Settings
 from gateway.domain.model import Model
 from gateway.errors import Draining
 from gateway.services.accounts import AccountService
+from gateway.services.administrators import Administrators
 from gateway.services.admission import Admission
 from gateway.services.alerts import Alerts
 from gateway.services.budgets import Budgets
@@ -16,6 +17,7 @@ from gateway.services.cache_administration import CacheAdministration
 from gateway.services.callers import CallerDirectory
 from gateway.services.declarations import DeclarationService
 from gateway.services.deliveries import Deliveries
+from gateway.services.erasure import Erasure
 from gateway.services.generate_image import ImageGenerator
 from gateway.services.limit_usage import LimitUsage
 from gateway.services.pictures import Pictures
@@ -23,7 +25,9 @@ from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases
 from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
+from gateway.services.sessions import Sessions
 from gateway.services.settlement import Settlement
+from gateway.services.statements import Statements
 from gateway.services.thumbnails import Thumbnails
 from gateway.services.usage import UsageRecorder
 from gateway.services.usage_reports import UsageReports
@@ -38,9 +42,10 @@ class Resources:
 
     settings: Settings
     models: Mapping[str, Model]
-    admin_key: str
     test_key: str | None
     render_metrics: Callable[[], bytes]
+    administrators: Administrators
+    sessions: Sessions
     accounts: AccountService
     declarations: DeclarationService
     callers: CallerDirectory
@@ -53,11 +58,13 @@ class Resources:
     webhooks: Webhooks
     deliveries: Deliveries
     reports: UsageReports
+    statements: Statements
     receipts: Receipts
     gallery: ImageGallery
     pictures: Pictures
     thumbnails: Thumbnails
     cache: CacheAdministration
+    erasure: Erasure
     provider_keys: ProviderKeys
     settlement: Settlement
     reconciler: Reconciler

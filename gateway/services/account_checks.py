@@ -19,6 +19,12 @@ def known_models(known: Collection[str], models: Sequence[str] | None) -> list[s
     return None if models is None else sorted(set(models))
 
 
+def check_future(expires_ms: int | None, now_ms: int) -> None:
+    """Raises InvalidRequest."""
+    if expires_ms is not None and expires_ms <= now_ms:
+        raise InvalidRequest("expires_at is in the past; to end a key now, delete or disable it.", param="expires_at")
+
+
 def parse_limits(scope: ScopeKind, scope_id: str, entries: Sequence[LimitEntry]) -> list[Limit]:
     """Raises InvalidRequest for the first entry that makes no sense, and for two of one metric and window."""
     found: dict[tuple[Metric, Window], Limit] = {}

@@ -18,21 +18,16 @@ from gateway.domain.api_key import Mode, hash_api_key, new_api_key
 from gateway.domain.declaration import LimitEntry
 from gateway.domain.ids import new_id
 from gateway.domain.limits import Limit, ScopeKind
-from gateway.errors import InvalidRequest
-from gateway.services.account_checks import known_models, parse_limits
+from gateway.errors import Forbidden, InvalidRequest
+from gateway.services.account_checks import check_future, known_models, parse_limits
 from gateway.storage import audit, changes, declared, limits
-from gateway.storage.accounts import KEYS, TEAMS, USERS, AccountStore, Key, Row, Team, User, delete_keys_of
-from gateway.storage.audit import Act, AuditEvent
+from gateway.storage.accounts import KEYS, TEAMS, USERS, AccountStore, Key, Row, Team, User, delete_keys_of, names_of
+from gateway.storage.audit import Act, AuditEvent, EventFilter
 from gateway.storage.database import Database, now_ms
 from gateway.storage.paging import DEFAULT_LIMIT, Page
 
 T = TypeVar("T")
 DAY_S = 24 * 3600
-_STORES: dict[ScopeKind, AccountStore[Any]] = {
-    ScopeKind.TEAM: TEAMS,
-    ScopeKind.USER: USERS,
-    ScopeKind.KEY: KEYS,
-}
 
 
 class NewKey(NamedTuple):
@@ -43,7 +38,10 @@ class NewKey(NamedTuple):
 
 
 class AccountService:
-    """`models`: the names a key may be restricted to. `notify` hears kind and id of each committed change."""
+    """`models`: the names a key may be restricted to. `notify` hears kind and id of each committed change.
+
+    `team_id`: the one team to whose accounts all of it is confined; None: to none.
+    """
 
     def __init__(
         self,
@@ -52,35 +50,49 @@ class AccountService:
         models: Collection[str],
         *,
         notify: Callable[[str, str], None],
+        team_id: str | None = None,
     ) -> None:
         self._database = database
         self._pepper = peppers[0]
         self._models = frozenset(models)
         self._notify = notify
+        self._team_id = team_id
+        self._teams = TEAMS.within(team_id)
+        self._users = USERS.within(team_id)
+        self._keys = KEYS.within(team_id)
+
+    def within(self, team_id: str | None) -> AccountService:
+        """The same, to whom only one team, its users and their keys are there; None: all."""
+        if team_id is None:
+            return self
+        return AccountService(self._database, [self._pepper], self._models, notify=self._notify, team_id=team_id)
 
     # -- teams -----------------------------------------------------------------------------------------------
 
     async def create_team(self, *, actor: str, name: str, labels: Mapping[str, str] | None = None) -> Team:
         def work(conn: sa.Connection) -> Team:
             team = Team(id=team_id, name=name, labels=dict(labels or {}), created_ms=now_ms(conn))
-            return TEAMS.insert(conn, team)
+            return self._teams.insert(conn, team)
 
         team_id = new_id("team")
         return await self._write(work, Act(actor, "create", "team", team_id, {"name": name}))
 
     async def get_team(self, team_id: str) -> Team:
-        return await self._database.read(lambda conn: TEAMS.require(conn, team_id))
+        return await self._database.read(lambda conn: self._teams.require(conn, team_id))
 
-    async def list_teams(self, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Team]:
-        return await self._database.read(lambda conn: TEAMS.list(conn, limit=limit, cursor=cursor))
+    async def list_teams(
+        self, *, q: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+    ) -> Page[Team]:
+        """`q` in each list: a part of a name, an id, an e-mail address or the prefix of a key."""
+        return await self._database.read(lambda conn: self._teams.list(conn, q=q, limit=limit, cursor=cursor))
 
     async def update_team(self, team_id: str, values: Mapping[str, Any], *, actor: str) -> Team:
         """`values`: any of name, labels."""
-        return await self._update(TEAMS, team_id, values, actor=actor)
+        return await self._update(self._teams, team_id, values, actor=actor)
 
     async def delete_team(self, team_id: str, *, actor: str) -> None:
         """Its users stay in it, and their keys are refused until they are moved."""
-        await self._write(lambda conn: _delete(conn, TEAMS, team_id), Act(actor, "delete", "team", team_id))
+        await self._write(lambda conn: _delete(conn, self._teams, team_id), Act(actor, "delete", "team", team_id))
 
     # -- users -----------------------------------------------------------------------------------------------
 
@@ -94,45 +106,54 @@ class AccountService:
         labels: Mapping[str, str] | None = None,
     ) -> User:
         def work(conn: sa.Connection) -> User:
-            _check_reference(conn, TEAMS, team_id)
-            return USERS.insert(
+            _check_reference(conn, self._teams, home)
+            return self._users.insert(
                 conn,
                 User(
                     id=user_id,
                     name=name,
                     email=email,
-                    team_id=team_id,
+                    team_id=home,
                     labels=dict(labels or {}),
                     created_ms=now_ms(conn),
                 ),
             )
 
-        user_id = new_id("user")
-        detail = {"name": name, "team_id": team_id}
+        user_id, home = new_id("user"), self._team_id if team_id is None else team_id
+        detail = {"name": name, "team_id": home}
         return await self._write(work, Act(actor, "create", "user", user_id, detail))
 
     async def get_user(self, user_id: str) -> User:
-        return await self._database.read(lambda conn: USERS.require(conn, user_id))
+        return await self._database.read(lambda conn: self._users.require(conn, user_id))
 
     async def list_users(
-        self, *, team_id: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+        self,
+        *,
+        team_id: str | None = None,
+        q: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
     ) -> Page[User]:
-        return await self._database.read(lambda conn: USERS.list(conn, team_id=team_id, limit=limit, cursor=cursor))
+        return await self._database.read(
+            lambda conn: self._users.list(conn, team_id=team_id, q=q, limit=limit, cursor=cursor)
+        )
 
     async def update_user(self, user_id: str, values: Mapping[str, Any], *, actor: str) -> User:
-        """`values`: any of name, email, team_id, labels."""
+        """`values`: any of name, email, team_id, labels. Raises Forbidden when the user would leave the one team."""
+        if self._team_id is not None and values.get("team_id", self._team_id) != self._team_id:
+            raise Forbidden("Who administers one team moves nobody out of it.", param="team_id")
 
         def check(conn: sa.Connection) -> Mapping[str, Any]:
-            _check_reference(conn, TEAMS, values.get("team_id"))
+            _check_reference(conn, self._teams, values.get("team_id"))
             return values
 
-        return await self._update(USERS, user_id, values, actor=actor, columns=check)
+        return await self._update(self._users, user_id, values, actor=actor, columns=check)
 
     async def delete_user(self, user_id: str, *, actor: str) -> None:
         """Deletes the user's keys with it."""
 
         def work(conn: sa.Connection) -> None:
-            _delete(conn, USERS, user_id)
+            _delete(conn, self._users, user_id)
             for key_id in delete_keys_of(conn, user_id):
                 audit.record(conn, Act(actor, "delete", "key", key_id))
 
@@ -154,9 +175,9 @@ class AccountService:
         """`models` None: every model, those to come included."""
 
         def work(conn: sa.Connection) -> NewKey:
-            _check_reference(conn, USERS, user_id)
+            _check_reference(conn, self._users, user_id)
             now = now_ms(conn)
-            _check_future(expires_ms, now)
+            check_future(expires_ms, now)
             key = Key(
                 id=key_id,
                 user_id=user_id,
@@ -177,18 +198,21 @@ class AccountService:
         return await self._write(work, Act(actor, "create", "key", key_id, detail))
 
     async def get_key(self, key_id: str) -> Key:
-        return await self._database.read(lambda conn: KEYS.require(conn, key_id))
+        return await self._database.read(lambda conn: self._keys.require(conn, key_id))
 
     async def list_keys(
         self,
         *,
         user_id: str | None = None,
         mode: Mode | None = None,
+        team_id: str | None = None,
+        q: str | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str | None = None,
     ) -> Page[Key]:
+        keys = self._keys.within(team_id)
         return await self._database.read(
-            lambda conn: KEYS.list(conn, user_id=user_id, mode=mode, limit=limit, cursor=cursor)
+            lambda conn: keys.list(conn, user_id=user_id, mode=mode, q=q, limit=limit, cursor=cursor)
         )
 
     async def update_key(self, key_id: str, values: Mapping[str, Any], *, actor: str) -> Key:
@@ -196,17 +220,17 @@ class AccountService:
 
         def columns(conn: sa.Connection) -> Mapping[str, Any]:
             changed, now = dict(values), now_ms(conn)
-            _check_future(changed.get("expires_ms"), now)
+            check_future(changed.get("expires_ms"), now)
             if "models" in changed:
                 changed["models"] = known_models(self._models, changed["models"])
             if "disabled" in changed:
                 changed["disabled_ms"] = now if changed.pop("disabled") else None
             return changed
 
-        return await self._update(KEYS, key_id, values, actor=actor, columns=columns)
+        return await self._update(self._keys, key_id, values, actor=actor, columns=columns)
 
     async def delete_key(self, key_id: str, *, actor: str) -> None:
-        await self._write(lambda conn: _delete(conn, KEYS, key_id), Act(actor, "delete", "key", key_id))
+        await self._write(lambda conn: _delete(conn, self._keys, key_id), Act(actor, "delete", "key", key_id))
 
     async def rotate_key(self, key_id: str, *, actor: str, overlap_s: int = DAY_S) -> NewKey:
         """A new key like the old one, limits and expiry included; the old one works for `overlap_s` more.
@@ -215,20 +239,34 @@ class AccountService:
         """
 
         def work(conn: sa.Connection) -> NewKey:
-            old, now = KEYS.lock(conn, key_id), now_ms(conn)
+            old, now = self._keys.lock(conn, key_id), now_ms(conn)
             declared.check_free(conn, "key", key_id)
             _check_rotatable(old, now)
             fresh = msgspec.structs.replace(old, id=successor_id, created_ms=now)
             new = self._insert_key(conn, fresh)
             _copy_limits(conn, key_id, successor_id)
             ends_ms = min(now + overlap_s * 1000, old.expires_ms or now + overlap_s * 1000)
-            KEYS.update(conn, key_id, {"expires_ms": ends_ms, "rotated_to": successor_id})
+            self._keys.update(conn, key_id, {"expires_ms": ends_ms, "rotated_to": successor_id})
             audit.record(conn, Act(actor, "create", "key", successor_id, {"rotated_from": key_id}))
             return new
 
         successor_id = new_id("key")
         detail = {"rotated_to": successor_id, "overlap_s": overlap_s}
         return await self._write(work, Act(actor, "rotate", "key", key_id, detail))
+
+    async def spend_as(self, key_id: str, *, actor: str) -> Key:
+        """The key that an administrator is about to spend as. The audit log keeps that it did."""
+
+        def work(conn: sa.Connection) -> Key:
+            key = self._keys.require(conn, key_id)
+            audit.record(conn, Act(actor, "spend", "key", key_id))
+            return key
+
+        return await self._database.write(work)
+
+    async def names(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of teams, users and keys by id, the deleted included."""
+        return await self._database.read(lambda conn: names_of(conn, ids, team_id=self._team_id))
 
     # -- limits and the audit log ----------------------------------------------------------------------------
 
@@ -239,7 +277,7 @@ class AccountService:
         wanted = parse_limits(scope, scope_id, entries)
 
         def work(conn: sa.Connection) -> list[Limit]:
-            _STORES[scope].lock(conn, scope_id)
+            self._store(scope).lock(conn, scope_id)
             declared.check_free(conn, scope.value, scope_id)
             limits.put_limits(conn, scope, scope_id, wanted)
             return limits.get_limits(conn, [(scope, scope_id)])
@@ -251,19 +289,24 @@ class AccountService:
         """Those set at this scope itself, not those inherited from wider ones."""
 
         def work(conn: sa.Connection) -> list[Limit]:
-            _STORES[scope].require(conn, scope_id)
+            self._store(scope).require(conn, scope_id)
             return limits.get_limits(conn, [(scope, scope_id)])
 
         return await self._database.read(work)
 
-    async def list_audit(
-        self, *, object_id: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
-    ) -> Page[AuditEvent]:
-        return await self._database.read(
-            lambda conn: audit.list_events(conn, object_id=object_id, limit=limit, cursor=cursor)
-        )
+    async def list_audit(self, chosen: EventFilter | None = None, **page: Any) -> Page[AuditEvent]:
+        """Newest first; `page` as in the other lists."""
+        return await self._database.read(lambda conn: audit.list_events(conn, chosen, **page))
 
     # -- what all of them share ------------------------------------------------------------------------------
+
+    def _store(self, scope: ScopeKind) -> AccountStore[Any]:
+        stores: dict[ScopeKind, AccountStore[Any]] = {
+            ScopeKind.TEAM: self._teams,
+            ScopeKind.USER: self._users,
+            ScopeKind.KEY: self._keys,
+        }
+        return stores[scope]
 
     async def _write(
         self,
@@ -303,7 +346,7 @@ class AccountService:
     def _insert_key(self, conn: sa.Connection, key: Key) -> NewKey:
         made = new_api_key(key.mode)
         named = msgspec.structs.replace(key, prefix=made.prefix)
-        KEYS.insert(conn, named, hash=hash_api_key(made.text, self._pepper))
+        self._keys.insert(conn, named, hash=hash_api_key(made.text, self._pepper))
         return NewKey(named, made.text)
 
 
@@ -316,11 +359,6 @@ def _check_reference(conn: sa.Connection, store: AccountStore[Any], row_id: str 
     if row_id is not None and store.get(conn, row_id) is None:
         field = f"{store.kind}_id"
         raise InvalidRequest(f"{field}: there is no {store.kind} with this id.", param=field)
-
-
-def _check_future(expires_ms: int | None, now: int) -> None:
-    if expires_ms is not None and expires_ms <= now:
-        raise InvalidRequest("expires_at is in the past; to end a key now, delete or disable it.", param="expires_at")
 
 
 def _check_rotatable(key: Key, now: int) -> None:

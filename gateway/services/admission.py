@@ -115,7 +115,7 @@ class Admission:
 
     async def identify(self, call: Call) -> None:
         """Authenticate and validate a call that only asks: it takes nothing of a limit. Raises DarkroomError."""
-        call.caller = await self._callers.authenticate(call.head.token)
+        call.caller = call.caller or await self._callers.authenticate(call.head.token)
         self._validate(call, call.caller)
 
     async def complete(self, call: Call) -> None:

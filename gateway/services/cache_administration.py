@@ -121,8 +121,8 @@ class CacheAdministration:
 
         def batch(conn: sa.Connection) -> Removal:
             gone = work(conn, now_ms(conn))
-            for fingerprint in gone.fingerprints:
-                changes.record(conn, "cache", fingerprint)
+            if gone.fingerprints:
+                changes.record(conn, "cache", *gone.fingerprints)
             return gone
 
         total = 0

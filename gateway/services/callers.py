@@ -64,6 +64,14 @@ class CallerDirectory:
         self._held.move_to_end(caller.key_prefix)
         return self._usable(caller)
 
+    async def holder(self, prefix: str) -> Caller | None:
+        """The caller whose key has this prefix, for those who have shown by other means that they may act as it.
+
+        Raises InvalidApiKey and KeyDisabled for a key out of use.
+        """
+        caller = self._held.get(prefix) or await self._database.read(lambda conn: self._find(conn, prefix))
+        return None if caller is None else self._usable(caller)
+
     def invalidate(self, kind: str, object_id: str) -> None:
         """Forget every caller whom a change of this team, user or key concerns."""
         if kind in {"team", "user", "key"}:

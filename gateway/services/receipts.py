@@ -95,10 +95,10 @@ class Receipts:
             saved_micro_usd=saved_micro_usd,
         )
 
-    async def get(self, generation_id: str) -> dict[str, Any]:
-        """Any purchase, for administrators. Raises NotFound."""
+    async def get(self, generation_id: str, *, team_id: str | None = None) -> dict[str, Any]:
+        """Any purchase, or any of a team's, for administrators. Raises NotFound."""
         row = await self._database.read(lambda conn: records.find_generation(conn, generation_id))
-        if row is None:
+        if row is None or team_id not in {None, row["team_id"]}:
             raise NotFound(f"There is no generation {generation_id[:64]!r}.")
         return row
 

@@ -8,8 +8,9 @@ SQL gone: keys held in memory go on being served; nothing can be changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -57,14 +58,38 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 
 
 class AccountStore(Generic[Row]):
-    """One kind of account. Rows marked deleted are not there for anyone but reports."""
+    """One kind of account. Rows marked deleted are not there for anyone but reports.
 
-    def __init__(self, kind: str, table: sa.Table, row: type[Row]) -> None:
+    `command`: what lists them. `searched`: the columns that a search looks in. `of_team`: which rows are a team's.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        table: sa.Table,
+        row: type[Row],
+        *,
+        command: str,
+        searched: Sequence[str],
+        of_team: Callable[[str], sa.ColumnElement[bool]],
+    ) -> None:
         self.kind = kind
         self._table = table
         self._row = row
+        self._command = command
+        self._searched = [table.c[name] for name in searched]
+        self._of_team = of_team
         columns = [table.c[name] for name in row.__struct_fields__]
         self._query = sa.select(*columns).where(table.c.deleted_ms.is_(None))
+
+    def within(self, team_id: str | None) -> Self:
+        """The same, to which only the rows of one team are there; None: all."""
+        if team_id is None:
+            return self
+        narrowed = copy.copy(self)
+        mine = self._of_team(team_id) if is_id(team_id) else sa.false()
+        narrowed._query = self._query.where(mine)  # noqa: SLF001  (its own kind)
+        return narrowed
 
     def insert(self, conn: sa.Connection, row: Row, **secrets: str) -> Row:
         conn.execute(self._table.insert().values(**msgspec.structs.asdict(row), **secrets))
@@ -87,10 +112,15 @@ class AccountStore(Generic[Row]):
         *,
         limit: int = DEFAULT_LIMIT,
         cursor: str | None = None,
+        q: str | None = None,
         **filters: str | None,
     ) -> Page[Row]:
-        """Newest first. A filter is a column and its value; None does not filter."""
+        """Newest first. A filter is a column and its value; None does not filter. `q`: a part of what is searched, in
+        letters of either case.
+        """
         query = filtered(self._query, {self._table.c[name]: value for name, value in filters.items()})
+        if q is not None:
+            query = query.where(sa.or_(*(column.icontains(q, autoescape=True) for column in self._searched)))
         order = (self._table.c.created_ms, self._table.c.id)
         return read_page(conn, query, order=order, convert=self._convert, limit=limit, cursor=cursor)
 
@@ -117,16 +147,29 @@ class AccountStore(Generic[Row]):
 
     def _found(self, row: Row | None) -> Row:
         if row is None:
-            raise NotFound(f"There is no {self.kind} with this id; `darkroom {self.kind} list` shows them.")
+            raise NotFound(f"There is no {self.kind} with this id; `darkroom {self._command} list` shows them.")
         return row
 
     def _convert(self, row: sa.Row[Any]) -> Row:
         return msgspec.convert(row, self._row, from_attributes=True)
 
 
-TEAMS = AccountStore("team", teams, Team)
-USERS = AccountStore("user", users, User)
-KEYS = AccountStore("key", keys, Key)
+def _key_of_team(team_id: str) -> sa.ColumnElement[bool]:
+    return keys.c.user_id.in_(sa.select(users.c.id).where(users.c.team_id == team_id))
+
+
+TEAMS = AccountStore(
+    "team", teams, Team, command="team", searched=("name", "id"), of_team=lambda team_id: teams.c.id == team_id
+)
+USERS = AccountStore(
+    "user",
+    users,
+    User,
+    command="user",
+    searched=("name", "email", "id"),
+    of_team=lambda team_id: users.c.team_id == team_id,
+)
+KEYS = AccountStore("key", keys, Key, command="key", searched=("name", "prefix", "id"), of_team=_key_of_team)
 
 
 def find_named(conn: sa.Connection, store: AccountStore[Any], name: str) -> str | None:
@@ -137,6 +180,21 @@ def find_named(conn: sa.Connection, store: AccountStore[Any], name: str) -> str 
             f"There are {len(ids)} {store.kind}s called {name}; rename all but one, then it can be declared."
         )
     return ids[0] if ids else None
+
+
+def names_of(conn: sa.Connection, ids: Sequence[str], *, team_id: str | None) -> dict[str, str]:
+    """What teams, users and keys of these ids are called, the deleted included; with a team those that are its own."""
+    wanted = [each for each in ids if is_id(each)]
+    mine = sa.true() if team_id is None else users.c.team_id == team_id
+    own = sa.true() if team_id is None else teams.c.id == team_id
+    queries = (
+        sa.select(teams.c.id, teams.c.name).where(teams.c.id.in_(wanted), own),
+        sa.select(users.c.id, users.c.name).where(users.c.id.in_(wanted), mine),
+        sa.select(keys.c.id, sa.func.coalesce(keys.c.name, keys.c.prefix))
+        .join(users, users.c.id == keys.c.user_id)
+        .where(keys.c.id.in_(wanted), mine),
+    )
+    return {row[0]: row[1] for query in queries for row in conn.execute(query)}
 
 
 def key_secrets(conn: sa.Connection, key_id: str) -> tuple[str, str]:

@@ -34,8 +34,9 @@ class Look(NamedTuple):
     changes: list[Change]
 
 
-def record(conn: sa.Connection, kind: str, object_id: str) -> None:
-    conn.execute(changes.insert().values(at_ms=now_ms(conn), kind=kind, object_id=object_id))
+def record(conn: sa.Connection, kind: str, *object_ids: str) -> None:
+    at_ms = now_ms(conn)
+    conn.execute(changes.insert(), [{"at_ms": at_ms, "kind": kind, "object_id": each} for each in object_ids])
 
 
 def look(conn: sa.Connection, last_ms: int | None) -> Look:

@@ -15,6 +15,7 @@ def list_generations(
     *,
     status: str | None = None,
     user_id: str | None = None,
+    team_id: str | None = None,
     mode: str | None = None,
     from_ms: int | None = None,
     to_ms: int | None = None,
@@ -22,7 +23,7 @@ def list_generations(
     cursor: str | None = None,
 ) -> Page[dict[str, Any]]:
     c = generations.c
-    query = filtered(sa.select(generations), {c.status: status, c.user_id: user_id, c.mode: mode})
+    query = filtered(sa.select(generations), {c.status: status, c.user_id: user_id, c.team_id: team_id, c.mode: mode})
     query = within(query, c.created_ms, from_ms, to_ms)
     order = (c.created_ms, c.id)
     return read_page(conn, query, order=order, convert=_as_dict, limit=limit, cursor=cursor)

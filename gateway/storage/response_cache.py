@@ -17,7 +17,7 @@ from gateway.storage import image_index
 from gateway.storage.database import insert_for
 from gateway.storage.image_index import Removal
 from gateway.storage.prepared import Prepared
-from gateway.storage.tables import cache_entries
+from gateway.storage.tables import cache_entries, generations
 
 _c = cache_entries.c
 _FIND = Prepared(
@@ -71,11 +71,12 @@ _PUT = Prepared(_replace)
 
 @dataclass(frozen=True, slots=True)
 class PurgeFilter:
-    """What to purge; every field that is set must match. Times are milliseconds since the epoch."""
+    """What to purge; every field that is set must match. `team_id`: whose user bought it. `_ms`: since the epoch."""
 
     fingerprint: str | None = None
     model: str | None = None
     user_id: str | None = None
+    team_id: str | None = None
     before_ms: int | None = None
     expired_at_ms: int | None = None
 
@@ -90,6 +91,9 @@ class PurgeFilter:
             )
             if value is not None
         ]
+        if self.team_id is not None:
+            bought = sa.select(generations.c.team_id).where(generations.c.id == c.generation_id).scalar_subquery()
+            found.append(bought == self.team_id)
         if self.before_ms is not None:
             found.append(c.created_ms < self.before_ms)
         if self.expired_at_ms is not None:

@@ -27,6 +27,7 @@ users = sa.Table(
     sa.Column("labels", Json, nullable=False),
     moment("created_ms", nullable=False),
     moment("deleted_ms"),
+    moment("erased_ms"),
 )
 
 keys = sa.Table(

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from gateway.api.routes import admin_accounts
 from gateway.errors import DarkroomError
 from gateway.services.accounts import AccountService
+from gateway.services.administrators import Administrators
 from gateway.storage.database import Database
 
 ADMIN = {"Authorization": "Bearer the-admin-key"}
@@ -23,7 +24,7 @@ ADMIN = {"Authorization": "Bearer the-admin-key"}
 async def _refuse(_request: Request, exc: Exception) -> JSONResponse:
     if isinstance(exc, DarkroomError):
         return JSONResponse({"error": {"code": exc.code, "message": exc.message}}, exc.status)
-    return JSONResponse({"error": {"code": "invalid_request"}}, 400)
+    return JSONResponse({"error": {"code": "invalid_request", "message": str(exc)}}, 400)
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ async def http(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     for refused in (DarkroomError, RequestValidationError):
         app.add_exception_handler(refused, _refuse)
     accounts = AccountService(database, [b"pepper"], ["flux-pro"], notify=lambda _kind, _id: None)
-    app.state.resources = SimpleNamespace(accounts=accounts, admin_key="the-admin-key")
+    administrators = Administrators(database, [b"pepper"], owner_key="the-admin-key")
+    app.state.resources = SimpleNamespace(accounts=accounts, administrators=administrators)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gw/admin/v1", headers=ADMIN) as client:
         yield client

@@ -57,6 +57,9 @@ def sent(gateway: CannedGateway) -> tuple[str, str, object]:
         ("key rotate key_1 --overlap-s 0", ("POST", "keys/key_1/rotate", {"overlap_s": 0})),
         ("key get key_1", ("GET", "keys/key_1", None)),
         ("user delete user_1", ("DELETE", "users/user_1", None)),
+        ("admin create Ada --role viewer", ("POST", "administrators", {"name": "Ada", "role": "viewer"})),
+        ("admin update adm_1 --expires-at ''", ("PATCH", "administrators/adm_1", {"expires_at": None})),
+        ("admin rotate adm_1", ("POST", "administrators/adm_1/rotate", None)),
     ],
 )
 def test_a_command_is_one_call(gateway: CannedGateway, command: str, expected: tuple[str, str, object]):
@@ -245,6 +248,8 @@ def test_a_file_that_is_no_list_of_requests_buys_nothing(gateway: CannedGateway,
     assert gateway.asked == []
 
 
-@pytest.mark.parametrize("command", [[], ["team"], ["user"], ["key"], ["limit"], ["cache"], ["usage"], ["warm"]])
+@pytest.mark.parametrize(
+    "command", [[], ["admin"], ["team"], ["user"], ["key"], ["limit"], ["cache"], ["usage"], ["warm"]]
+)
 def test_every_group_explains_itself(command: list[str]):
     assert "Usage" in run(*command, "--help").stdout

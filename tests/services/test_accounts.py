@@ -13,7 +13,7 @@ from gateway.domain.limits import Metric, ScopeKind, Window
 from gateway.errors import InvalidRequest, NotFound
 from gateway.services.accounts import AccountService, NewKey
 from gateway.storage.accounts import User
-from gateway.storage.audit import list_events
+from gateway.storage.audit import EventFilter, list_events
 from gateway.storage.changes import look
 from gateway.storage.database import Database, now_ms
 
@@ -67,7 +67,7 @@ async def test_every_write_is_audited_recorded_and_told(
 ):
     await accounts.update_key(key.key.id, {"disabled": True}, actor=ACTOR)
     await accounts.delete_key(key.key.id, actor=ACTOR)
-    events = await database.read(lambda conn: list_events(conn, object_id=key.key.id))
+    events = await database.read(lambda conn: list_events(conn, EventFilter(object_id=key.key.id)))
     assert {event.action for event in events.data} == {"key.create", "key.update", "key.delete"}
     recorded = await database.read(lambda conn: look(conn, None))
     assert [(change.kind, change.object_id) for change in recorded.changes] == told
@@ -116,7 +116,7 @@ async def test_deleting_a_user_deletes_its_keys(accounts: AccountService, key: N
     await accounts.delete_user(key.key.user_id, actor=ACTOR)
     with pytest.raises(NotFound):
         await accounts.get_key(key.key.id)
-    events = await accounts.list_audit(object_id=key.key.id)
+    events = await accounts.list_audit(EventFilter(object_id=key.key.id))
     assert events.data[0].action == "key.delete"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from gateway.api.dependencies import AdminDep, ResourcesDep
+from gateway.api.dependencies import ResourcesDep, Seer, SeerOfAll, requires
 from gateway.api.schemas import ListAnswer, Moment, refusals
 from gateway.api.schemas_alerts import (
     AlertAnswer,
@@ -20,56 +20,58 @@ from gateway.api.schemas_alerts import (
     webhook_answer,
     webhook_created,
 )
+from gateway.domain.administrator import Administrator, Permission
 from gateway.domain.api_key import Mode
 
-router = APIRouter(prefix="/admin/v1", tags=["alerts"], responses=refusals(400, 401, 503))
+router = APIRouter(prefix="/admin/v1", tags=["alerts"], responses=refusals(400, 401, 403, 503))
 _NOT_FOUND = refusals(404)
+Manager = Annotated[Administrator, requires(Permission.MANAGE_ALERTS)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 
 
 @router.post("/webhooks", status_code=201)
-async def create_webhook(body: WebhookCreate, resources: ResourcesDep, admin: AdminDep) -> WebhookCreated:
+async def create_webhook(body: WebhookCreate, resources: ResourcesDep, admin: Manager) -> WebhookCreated:
     """Alerts from now on are told to it. The answer shows the secret that signs them this once."""
-    made = await resources.webhooks.create(body.name, body.url, actor=admin)
+    made = await resources.webhooks.create(body.name, body.url, actor=admin.actor)
     return webhook_created(made.webhook, made.secret)
 
 
 @router.get("/webhooks")
-async def list_webhooks(resources: ResourcesDep, _admin: AdminDep) -> ListAnswer[WebhookAnswer]:
+async def list_webhooks(resources: ResourcesDep, _admin: SeerOfAll) -> ListAnswer[WebhookAnswer]:
     """Newest first, in one page."""
     data = [webhook_answer(webhook) for webhook in await resources.webhooks.list()]
     return ListAnswer(data=data, has_more=False, next_cursor=None)
 
 
 @router.get("/webhooks/{webhook_id}", responses=_NOT_FOUND)
-async def get_webhook(webhook_id: str, resources: ResourcesDep, _admin: AdminDep) -> WebhookAnswer:
+async def get_webhook(webhook_id: str, resources: ResourcesDep, _admin: SeerOfAll) -> WebhookAnswer:
     return webhook_answer(await resources.webhooks.get(webhook_id))
 
 
 @router.patch("/webhooks/{webhook_id}", responses=_NOT_FOUND)
 async def update_webhook(
-    webhook_id: str, body: WebhookUpdate, resources: ResourcesDep, admin: AdminDep
+    webhook_id: str, body: WebhookUpdate, resources: ResourcesDep, admin: Manager
 ) -> WebhookAnswer:
     """One that is disabled is told nothing; what waits for it fails."""
-    return webhook_answer(await resources.webhooks.update(webhook_id, body.values(), actor=admin))
+    return webhook_answer(await resources.webhooks.update(webhook_id, body.values(), actor=admin.actor))
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=_NOT_FOUND)
-async def delete_webhook(webhook_id: str, resources: ResourcesDep, admin: AdminDep) -> None:
+async def delete_webhook(webhook_id: str, resources: ResourcesDep, admin: Manager) -> None:
     """The log of its deliveries stays."""
-    await resources.webhooks.delete(webhook_id, actor=admin)
+    await resources.webhooks.delete(webhook_id, actor=admin.actor)
 
 
 @router.post("/webhooks/{webhook_id}/rotate", status_code=201, responses=_NOT_FOUND)
-async def rotate_webhook(webhook_id: str, resources: ResourcesDep, admin: AdminDep) -> WebhookCreated:
+async def rotate_webhook(webhook_id: str, resources: ResourcesDep, admin: Manager) -> WebhookCreated:
     """A new secret; the old one signs nothing from now on. The answer shows the new one this once."""
-    made = await resources.webhooks.rotate(webhook_id, actor=admin)
+    made = await resources.webhooks.rotate(webhook_id, actor=admin.actor)
     return webhook_created(made.webhook, made.secret)
 
 
 @router.post("/webhooks/{webhook_id}/test", responses=_NOT_FOUND)
-async def send_test(webhook_id: str, resources: ResourcesDep, _admin: AdminDep) -> DeliveryAnswer:
+async def send_test(webhook_id: str, resources: ResourcesDep, _admin: Manager) -> DeliveryAnswer:
     """Sends `webhook.test` now and once, and says what became of it."""
     return delivery_answer(await resources.deliveries.test(webhook_id))
 
@@ -77,7 +79,7 @@ async def send_test(webhook_id: str, resources: ResourcesDep, _admin: AdminDep) 
 @router.get("/alerts")
 async def list_alerts(
     resources: ResourcesDep,
-    _admin: AdminDep,
+    admin: Seer,
     mode: Mode | None = None,
     scope_id: Annotated[str | None, Query(description="Of a team, a user or a key.")] = None,
     team_id: Annotated[str | None, Query(description="Its own and those of its users and keys.")] = None,
@@ -88,7 +90,7 @@ async def list_alerts(
 ) -> ListAnswer[AlertAnswer]:
     """Limits that have reached a share of their amount, newest first."""
     page = await resources.alerts.list(
-        mode=mode, scope_id=scope_id, team_id=team_id, from_ms=from_, to_ms=to, limit=limit, cursor=cursor
+        mode=mode, scope_id=scope_id, team_id=admin.team(team_id), from_ms=from_, to_ms=to, limit=limit, cursor=cursor
     )
     data = [alert_answer(alert) for alert in page.data]
     return ListAnswer(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
@@ -97,7 +99,7 @@ async def list_alerts(
 @router.get("/deliveries")
 async def list_deliveries(
     resources: ResourcesDep,
-    _admin: AdminDep,
+    _admin: SeerOfAll,
     webhook_id: str | None = None,
     status: Literal["pending", "delivered", "failed"] | None = None,
     limit: Limit = 100,
@@ -110,6 +112,6 @@ async def list_deliveries(
 
 
 @router.post("/deliveries/{delivery_id}/retry", responses=_NOT_FOUND)
-async def retry_delivery(delivery_id: str, resources: ResourcesDep, _admin: AdminDep) -> DeliveryAnswer:
+async def retry_delivery(delivery_id: str, resources: ResourcesDep, _admin: Manager) -> DeliveryAnswer:
     """Sends it again now, and says what became of it; if it is not taken, its tries begin anew."""
     return delivery_answer(await resources.deliveries.retry(delivery_id))

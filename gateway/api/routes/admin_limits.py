@@ -6,19 +6,19 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from gateway.api.dependencies import AdminDep, ResourcesDep
+from gateway.api.dependencies import ResourcesDep, Seer
 from gateway.api.schemas import ListAnswer, refusals
 from gateway.api.schemas_limits import AppliedLimitUse, LimitUse, applied_limit_use, limit_use
 from gateway.domain.api_key import Mode
 from gateway.domain.limits import ScopeKind
 
-router = APIRouter(prefix="/admin/v1", tags=["accounts"], responses=refusals(400, 401, 503))
+router = APIRouter(prefix="/admin/v1", tags=["accounts"], responses=refusals(400, 401, 403, 503))
 
 
 @router.get("/limits")
 async def list_limits(
     resources: ResourcesDep,
-    _admin: AdminDep,
+    admin: Seer,
     mode: Mode = Mode.LIVE,
     scope: ScopeKind | None = None,
     near: Annotated[float, Query(ge=0, le=100, description="Those that are used up to so many percent.")] = 0,
@@ -30,7 +30,8 @@ async def list_limits(
     Those set at teams, users and keys, and the defaults of the settings of users who have used some of them. Limits of
     requests a minute or hour are left out: they are free again within the hour.
     """
-    page = await resources.limit_usage.fullest(mode=mode.value, scope=scope, team_id=team_id, near=near, limit=limit)
+    team = admin.team(team_id)
+    page = await resources.limit_usage.fullest(mode=mode.value, scope=scope, team_id=team, near=near, limit=limit)
     return ListAnswer(data=[limit_use(line) for line in page.data], has_more=page.has_more, next_cursor=None)
 
 
@@ -39,9 +40,11 @@ async def limits_of(
     scopes: Literal["teams", "users", "keys"],
     scope_id: str,
     resources: ResourcesDep,
-    _admin: AdminDep,
+    admin: Seer,
     mode: Mode = Mode.LIVE,
 ) -> list[AppliedLimitUse]:
     """All limits that apply here, those of wider scopes and the defaults included, the widest first."""
-    found = await resources.limit_usage.of(ScopeKind(scopes.removesuffix("s")), scope_id, mode=mode.value)
+    scope = ScopeKind(scopes.removesuffix("s"))
+    await resources.accounts.within(admin.team_id).get_limits(scope, scope_id)  # NotFound of what is not seen
+    found = await resources.limit_usage.of(scope, scope_id, mode=mode.value)
     return [applied_limit_use(applied) for applied in found]

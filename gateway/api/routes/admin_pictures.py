@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from gateway.api.dependencies import AdminDep, ResourcesDep
+from gateway.api.dependencies import ResourcesDep, Seer
 from gateway.api.schemas import Moment, refusals
 from gateway.api.schemas_pictures import FullReceipt, PictureList, full_receipt, picture_row
 from gateway.api.thumbnail_answer import THUMBNAIL, ThumbnailSide, ThumbnailSize, answer_thumbnail
 from gateway.domain.api_key import Mode
 
-router = APIRouter(prefix="/admin/v1", tags=["pictures"], responses=refusals(400, 401, 503))
+router = APIRouter(prefix="/admin/v1", tags=["pictures"], responses=refusals(400, 401, 403, 503))
 Words = Annotated[str | None, Query(max_length=200, description="A part of the prompt, in any case.")]
 Seed = Annotated[int | None, Query(ge=-(2**63), lt=2**63)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -24,7 +24,7 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the page befo
 @router.get("/pictures")
 async def list_pictures(
     resources: ResourcesDep,
-    _admin: AdminDep,
+    admin: Seer,
     q: Words = None,
     model: str | None = None,
     user_id: str | None = None,
@@ -43,7 +43,7 @@ async def list_pictures(
         words=q or None,
         model=model,
         user_id=user_id,
-        team_id=team_id,
+        team_id=admin.team(team_id),
         key_id=key_id,
         seed=seed,
         mode=mode.value,
@@ -63,9 +63,9 @@ async def list_pictures(
 
 
 @router.get("/generations/{generation_id}/receipt", responses=refusals(404))
-async def full_receipt_of(generation_id: str, resources: ResourcesDep, _admin: AdminDep) -> FullReceipt:
+async def full_receipt_of(generation_id: str, resources: ResourcesDep, admin: Seer) -> FullReceipt:
     """All that is known of a purchase: what was asked, what it cost and by which rule, its pictures, its reuse."""
-    receipt = await resources.receipts.require_any(generation_id, now_s=int(time.time()))
+    receipt = await resources.receipts.require_any(generation_id, now_s=int(time.time()), team_id=admin.team_id)
     return full_receipt(receipt, resources.pictures.prompt_of(receipt.row["request"]))
 
 
@@ -74,9 +74,9 @@ async def thumbnail(
     image_id: str,
     request: Request,
     resources: ResourcesDep,
-    _admin: AdminDep,
+    admin: Seer,
     size: ThumbnailSize = ThumbnailSide.SMALL,
 ) -> Response:
     """A picture as a small WebP."""
-    image = await resources.thumbnails.require(image_id)
+    image = await resources.thumbnails.require(image_id, team_id=admin.team_id)
     return await answer_thumbnail(resources, image, size, request.headers.get("if-none-match"))

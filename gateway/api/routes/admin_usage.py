@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from gateway.api.dependencies import AdminDep, ResourcesDep, require_admin
+from gateway.api.dependencies import ResourcesDep, Seer, require_admin, requires
 from gateway.api.schemas import ListAnswer, Moment, Name, RequestBody, iso_time, refusals
 from gateway.api.schemas_usage import (
     GenerationRow,
@@ -20,15 +20,16 @@ from gateway.api.schemas_usage import (
     report_csv,
     request_row,
 )
+from gateway.domain.administrator import Administrator, Permission
 from gateway.domain.api_key import Mode
-from gateway.errors import InvalidRequest
+from gateway.errors import Forbidden, InvalidRequest
 from gateway.resources import PurgeFilter, month_start_ms
 
 router = APIRouter(
     prefix="/admin/v1",
     tags=["usage and cache"],
     dependencies=[Depends(require_admin)],
-    responses=refusals(400, 401, 503),
+    responses=refusals(400, 401, 403, 503),
 )
 Outcome = Literal["hit", "joined", "repeated", "bought", "refused", "failed", "settlement", "adjustment"]
 From = Annotated[Moment | None, Query(alias="from", description="ISO 8601 or Unix seconds.")]
@@ -36,6 +37,8 @@ To = Annotated[Moment | None, Query(description="The range is half-open.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Tag = Annotated[str | None, Query(max_length=200, description="`NAME:VALUE`: calls that carry this tag alone.")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+Only = Annotated[Name | None, Query(description="That alone.")]
+Purger = Annotated[Administrator, requires(Permission.PURGE)]
 
 
 @router.get(
@@ -45,6 +48,7 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the page befo
 )
 async def usage(
     resources: ResourcesDep,
+    admin: Seer,
     group_by: Annotated[
         str, Query(description="user, team, key, model, provider, tag:NAME, label:NAME; several with commas.")
     ] = "",
@@ -52,11 +56,23 @@ async def usage(
     from_: From = None,
     to: To = None,
     mode: Mode = Mode.LIVE,
+    user_id: Only = None,
+    team_id: Only = None,
+    key_id: Only = None,
+    model: Only = None,
+    provider: Only = None,
     tag: Tag = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Any:
     """Spend, pictures and savings. Without `from`: this month, UTC."""
     now_ms = time.time_ns() // 1_000_000 + 1
+    chosen = {
+        "user_id": user_id,
+        "team_id": admin.team(team_id),
+        "key_id": key_id,
+        "model": model,
+        "provider": provider,
+    }
     groups = [name.strip() for name in group_by.split(",") if name.strip()]
     report = await resources.reports.report(
         mode=mode.value,
@@ -64,6 +80,7 @@ async def usage(
         bucket=bucket,
         from_ms=month_start_ms(now_ms) if from_ is None else from_,
         to_ms=_next_hour(now_ms) if to is None else to,
+        where={name: value for name, value in chosen.items() if value is not None},
         tag=_pair(tag),
     )
     if "text/csv" in accept:
@@ -74,6 +91,7 @@ async def usage(
 @router.get("/requests")
 async def list_requests(
     resources: ResourcesDep,
+    admin: Seer,
     user_id: str | None = None,
     team_id: str | None = None,
     key_id: str | None = None,
@@ -95,7 +113,7 @@ async def list_requests(
     """The usage log, newest first: one row a call, and one for each settlement and adjustment of money."""
     page = await resources.reports.requests(
         user_id=user_id,
-        team_id=team_id,
+        team_id=admin.team(team_id),
         key_id=key_id,
         model=model,
         provider=provider,
@@ -117,8 +135,10 @@ async def list_requests(
 @router.get("/generations")
 async def list_generations(
     resources: ResourcesDep,
+    admin: Seer,
     status: Literal["pending", "sent", "answered", "succeeded", "failed", "unknown"] | None = None,
     user_id: str | None = None,
+    team_id: str | None = None,
     mode: Mode | None = None,
     from_: From = None,
     to: To = None,
@@ -127,7 +147,14 @@ async def list_generations(
 ) -> ListAnswer[GenerationRow]:
     """Purchases, newest first."""
     page = await resources.receipts.list(
-        status=status, user_id=user_id, mode=mode, from_ms=from_, to_ms=to, limit=limit, cursor=cursor
+        status=status,
+        user_id=user_id,
+        team_id=admin.team(team_id),
+        mode=mode,
+        from_ms=from_,
+        to_ms=to,
+        limit=limit,
+        cursor=cursor,
     )
     data = [generation_row(row) for row in page.data]
     return ListAnswer(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
@@ -167,7 +194,7 @@ class PurgeAnswer(BaseModel):
     purged: int
 
 
-@router.get("/cache")
+@router.get("/cache", dependencies=[requires(Permission.SEE_ALL)])
 async def cache_stats(resources: ResourcesDep) -> CacheStats:
     stats = await resources.cache.stats()
     by_model = [
@@ -184,16 +211,25 @@ async def cache_stats(resources: ResourcesDep) -> CacheStats:
     return CacheStats(entries=stats.entries, by_model=by_model, memory=memory)
 
 
-@router.post("/cache/purge")
-async def purge_cache(body: PurgeRequest, resources: ResourcesDep, admin: AdminDep) -> PurgeAnswer:
-    """Entries and their pictures go; addresses handed out answer 410. The bytes follow an hour later."""
+@router.post("/cache/purge", responses=refusals(404))
+async def purge_cache(body: PurgeRequest, resources: ResourcesDep, admin: Purger) -> PurgeAnswer:
+    """Entries and their pictures go; addresses handed out answer 410. The bytes follow an hour later.
+
+    A team-admin names a user of its team or a fingerprint; what other teams bought stays.
+    """
     values = {name: value for name, value in body.values().items() if value is not None}
     if not values:
         raise InvalidRequest(
             "Say what to purge: model, fingerprint, user_id or before. `before` now purges everything.",
             param="model",
         )
-    purged = await resources.cache.purge(PurgeFilter(**values), actor=admin, detail=values)
+    if admin.team_id is not None:
+        if body.user_id is not None:
+            await resources.accounts.within(admin.team_id).get_user(body.user_id)
+        elif body.fingerprint is None:
+            raise Forbidden("Name a user of your team, or a fingerprint: the cache is everybody's.", param="user_id")
+    chosen = PurgeFilter(**values, team_id=admin.team_id)
+    purged = await resources.cache.purge(chosen, actor=admin.actor, detail=values)
     return PurgeAnswer(purged=purged)
 
 

@@ -13,9 +13,10 @@ from starlette.responses import Response
 from gateway.api import schemas_images as schemas
 from gateway.api.answer_headers import call_headers
 from gateway.api.call_reading import ClientGone, read_call
-from gateway.api.dependencies import CallerDep, ResourcesDep
+from gateway.api.dependencies import SIGNED_IN, CallerDep, ResourcesDep
 from gateway.api.generation_answer import answer_call, refused
-from gateway.errors import DarkroomError, InvalidRequest
+from gateway.domain.caller import Caller
+from gateway.errors import DarkroomError, InvalidApiKey, InvalidRequest
 from gateway.resources import Call, Delivery, Head, ImageGenerator, Resources
 
 router = APIRouter()
@@ -24,11 +25,17 @@ router = APIRouter()
 async def _read(request: Request, resources: Resources) -> Call:
     try:
         limit = resources.settings.server.max_body_bytes
-        return await read_call(request.scope, request.receive, max_body_bytes=limit)
+        call = await read_call(request.scope, request.receive, max_body_bytes=limit)
     except ClientGone:  # nobody reads the answer, but one has to be made
         call = Call(Head(), b"")
         call.refusal = InvalidRequest("The body ended before it was whole.")
         return call
+    signed_in = request.scope.get(SIGNED_IN)
+    if isinstance(signed_in, Caller):
+        call.caller = signed_in
+        if isinstance(call.refusal, InvalidApiKey):  # it has no key of its own, and needs none
+            call.refusal = None
+    return call
 
 
 @router.post("/v1/images/generations", **schemas.GENERATE)

@@ -1,4 +1,4 @@
-"""Administrators, their sessions, alerts and closed months."""
+"""Administrators, their sessions, alerts, closed months and erased users."""
 
 from __future__ import annotations
 
@@ -131,6 +131,7 @@ def upgrade() -> None:
     )
     _total_tags()
     op.add_column("limits", sa.Column("alert_at", sa.Text(), nullable=True))
+    op.add_column("users", sa.Column("erased_ms", sa.BigInteger(), nullable=True))
     shown = sa.text("position = 0 AND removed_ms IS NULL")
     op.create_index("ix_images_shown", "images", ["created_ms", "id"], sqlite_where=shown, postgresql_where=shown)
 
@@ -190,6 +191,7 @@ def downgrade() -> None:
     op.drop_table("usage_tags_since")
     op.drop_table("usage_tags_daily")
     op.drop_index("ix_images_shown", table_name="images")
+    op.drop_column("users", "erased_ms")
     op.drop_column("limits", "alert_at")
     op.drop_table("webhooks")
     op.drop_table("statements")

@@ -1,0 +1,92 @@
+"""Forms: what they do, and how they tell what was wrong without losing what was written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.administrators import Organisation
+from tests.support.console import Visitor, signed_in, words_of
+
+
+@pytest.fixture
+async def who(world: Organisation) -> Visitor:
+    return await signed_in(world.gateway)
+
+
+@pytest.mark.parametrize(
+    ("path", "action", "form", "said"),
+    [
+        ("users", "create", {"name": "", "email": "ada@example.com"}, "name"),
+        ("users", "create", {"name": "Ada", "email": "no address"}, "email"),
+        ("keys", "create", {"user_id": "user_none"}, "there is no user with this id"),
+        ("keys", "create", {"user_id": "", "expires": "yesterday"}, "user_id"),
+        ("keys", "disable", {}, "Choose the keys first"),
+        ("providers", "add", {"provider": "aimlapi", "value": "secret", "weight": "much"}, "a whole number is due"),
+        ("providers", "add", {"provider": "none", "value": "secret"}, "none"),
+        ("administrators", "create", {"name": "Tess", "role": "team-admin"}, "team"),
+        ("alerts", "create", {"name": "Pager", "url": "ftp://example.com"}, "http"),
+        ("statements", "close", {"month": "2026-13"}, "month"),
+        ("playground", "quote", {}, "Choose the key that pays"),
+    ],
+)
+async def test_a_refusal_says_what_was_wrong_on_the_page_itself(
+    who: Visitor, path: str, action: str, form: dict[str, Any], said: str
+):
+    answer = await who.send(f"live/{path}", action, **form)
+    assert answer.status_code == 400
+    assert said in words_of(answer.text)
+    assert 'role="alert"' in answer.text
+    for value in form.values():
+        if value and value not in {"secret", "user_none", "team-admin", "aimlapi", "none"} and path != "keys":
+            assert f'value="{value}"' in answer.text, "what was written is still there"
+
+
+async def test_a_secret_that_was_refused_is_not_written_back(who: Visitor):
+    answer = await who.send("live/providers", "add", provider="aimlapi", value="s3cr3t", weight="much")
+    assert "s3cr3t" not in answer.text
+
+
+async def test_what_would_be_gone_is_asked_about_first(who: Visitor, world: Organisation):
+    path = f"live/users/{world.ours.user_id}"
+    asked = await who.send(path, "erase", confirmed=False)
+    assert asked.status_code == 200
+    assert "This can't be undone" in words_of(asked.text)
+    assert (await world.gateway.admin("GET", f"/users/{world.ours.user_id}"))["name"] == "Ours user"
+    done = await who.send(path, "erase")
+    assert done.headers["location"] == "/console/live/users?done=erased"
+    assert "Erased. The money rows stay" in await who.text("live/users", done="erased")
+
+
+async def test_what_an_address_says_was_done_is_one_of_ours(who: Visitor):
+    page = await who.text("live/users", done="<b>Call this number</b>")
+    assert "Call this number" not in page
+
+
+async def test_a_limit_is_added_beside_the_others_and_taken_away(who: Visitor, world: Organisation):
+    path = f"live/keys/{world.ours.key_id}"
+    await who.send(path, "limit", metric="cost_usd", window="month", amount="5", alert_at="80, 100 %")
+    await who.send(path, "limit", metric="concurrency", window="month", amount="3", alert_at="")
+    await who.send(path, "limit", metric="cost_usd", window="month", amount="$7", alert_at="")
+    limits = await world.gateway.admin("GET", f"/keys/{world.ours.key_id}/limits")
+    assert [(each["metric"], each["window"], each["amount"]) for each in limits] == [
+        ("concurrency", None, "3"),
+        ("cost_usd", "month", "7"),
+    ]
+    await who.send(path, "no-limit", metric="concurrency", window="")
+    limits = await world.gateway.admin("GET", f"/keys/{world.ours.key_id}/limits")
+    assert [each["metric"] for each in limits] == ["cost_usd"]
+
+
+async def test_an_unknown_action_and_an_unknown_method_change_nothing(who: Visitor):
+    assert (await who.send("live/teams", "explode")).status_code == 400
+    assert (await who.request("DELETE", "live/teams")).status_code == 405
+
+
+async def test_a_key_is_shown_once_and_works(who: Visitor, world: Organisation):
+    shown = await who.send("live/keys", "create", user_id=world.ours.user_id, name="new")
+    key = shown.text.split('id="the-key">')[1].split("<")[0]
+    assert (await world.gateway.generate(key, seed=1, prompt="Of Ours")).headers["cache-status"] == "darkroom; hit"
+    assert shown.headers["cache-control"] == "no-store"
+    assert key not in (await who.get("live/keys")).text
