@@ -22,10 +22,8 @@ from benchmarks.console_rows import RARE_MODEL, WORDS, Filled, fill
 from benchmarks.rows import Bench, Found, Row
 from benchmarks.servers import ADMIN_KEY, Gateway, ProviderServer, bare_server
 
-PAGES: Sequence[str] = ()
-"""Paths of the console."""
 _STATIC_BYTES = 60_000
-_API_REACH_MS, _API_AIM_MS = 150, 75
+_API_REACH_MS, _API_AIM_MS = 200, 75
 _PAGE_REACH_MS, _PAGE_AIM_MS = 300, 150
 _THUMBNAILS = 60
 
@@ -40,7 +38,7 @@ def measure(bench: Bench) -> Found:
         filled = fill(folder / "gateway" / "data", calls=calls, pictures=pictures)
         with Gateway(folder / "gateway", provider.base_url) as gateway:
             times = 5 if bench.quick else 21
-            rows = [*_answers(gateway, filled, times), *_thumbnails(gateway), *_pages(gateway, folder, times)]
+            rows = [*_answers(gateway, filled, times), *_thumbnails(gateway), *_pages(gateway, folder, filled, times)]
     return Found(rows)
 
 
@@ -108,16 +106,49 @@ def _thumbnails(gateway: Gateway) -> Iterator[Row]:
             yield _row(f"Console: a thumbnail, {name}", taken_ms, reach=_API_REACH_MS, aim=_API_AIM_MS)
 
 
-def _pages(gateway: Gateway, folder: Path, times: int) -> Iterator[Row]:
+def _pages(gateway: Gateway, folder: Path, filled: Filled, times: int) -> Iterator[Row]:
     answer = folder / "static"
     keep_answer(answer, [("content-type", "text/html"), ("content-length", str(_STATIC_BYTES))], b"x" * _STATIC_BYTES)
     with bare_server(answer, folder / "static.log") as bare, httpx.Client(base_url=bare.base_url) as static:
         beside_ms = statistics.median(_taken_ms(static, "/", {}, times))
-    with _client(gateway) as client:
-        for path in PAGES:
-            taken_ms = _taken_ms(client, path, {}, times)
+    with httpx.Client(base_url=gateway.base_url, timeout=60) as client:
+        _sign_in(client)
+        for path in _addresses(filled):
+            taken_ms = _taken_ms(client, f"/console/live/{path}", {}, times)
             said = f"{beside_ms:.1f} ms for a static page"
             yield _row(f"Page {path}", taken_ms, reach=_PAGE_REACH_MS, aim=_PAGE_AIM_MS, yardstick=said)
+
+
+def _addresses(filled: Filled) -> list[str]:
+    """Every page, and of those with filters the dear ones."""
+    user, team, seed = f"user_{7:024d}", f"team_{7:024d}", filled.calls // 10 - 5
+    lists = ("limits", "statements", "playground", "teams", "users", "keys", "administrators", "providers", "purchases")
+    return [
+        "overview?period=90d",
+        "usage?period=90d",
+        "usage?period=90d&group=tag:app",
+        "usage?period=90d&tag=app:app3",
+        "calls?period=90d",
+        f"calls?period=90d&team_id={team}",
+        "calls?period=90d&tag=app:rare",
+        "calls?period=90d&status=5xx",
+        "gallery",
+        f"gallery?q={WORDS[3]}",
+        "gallery?q=zeppelin",
+        f"gallery/gen_{seed:024d}",
+        f"teams/{team}",
+        f"users/{user}",
+        *lists,
+        "users?q=7",
+        "alerts",
+        "audit",
+    ]
+
+
+def _sign_in(client: httpx.Client) -> None:
+    answer = client.post("/console/sign-in", data={"key": ADMIN_KEY})
+    if answer.status_code != httpx.codes.SEE_OTHER:
+        raise RuntimeError(f"the console let nobody in: {answer.text[:200]}")
 
 
 def _client(gateway: Gateway) -> httpx.Client:
@@ -131,7 +162,7 @@ def _taken_ms(client: httpx.Client, path: str, params: dict[str, Any], times: in
 
 def _once_ms(client: httpx.Client, path: str, params: dict[str, Any]) -> float:
     started = time.perf_counter()
-    client.get(path, params=params).raise_for_status()
+    client.get(path, params=params or None).raise_for_status()  # none at all: they would replace those of the path
     return (time.perf_counter() - started) * 1000
 
 

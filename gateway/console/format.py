@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 DASH = "–"
 
 
-def money(value: str | None) -> str:
-    """A decimal string of dollars, exact: at least cents, thousands apart."""
+def money(value: str | Decimal | None) -> str:
+    """Dollars, exact: at least cents, thousands apart."""
     if value is None:
         return "unknown"
     amount = Decimal(value)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
@@ -38,19 +38,15 @@ def now() -> dt.datetime:
 
 async def overview(page: Page) -> Response:
     period = read_period(page.query, now())
-    report, before, near, health, *tops = await asyncio.gather(
+    report, before, near, health, grouped = await asyncio.gather(
         _usage(page, period, bucket=period.bucket),
         page.api.get("/admin/v1/usage", mode=page.mode, **period.range_before),
         page.api.get("/admin/v1/limits", mode=page.mode, near=80, limit=_TOP),
         _health(page),
-        *(_usage(page, period, group_by=group) for group in ("user", "team", "model")),
+        _usage(page, period, group_by="user,team,model"),  # one look at the totals in place of three
     )
-    ranked = {
-        group: _ranked(top["data"], group)[:_TOP] for group, top in zip(("user", "team", "model"), tops, strict=True)
-    }
-    names = await page.api.names(
-        [row["group"][group] for group, rows in ranked.items() if group != "model" for row in rows]
-    )
+    ranked = {group: _ranked(grouped["data"], group)[:_TOP] for group in ("user", "team", "model")}
+    names = await page.api.names([top.id for group in ("user", "team") for top in ranked[group]])
     return page.show(
         "overview.html",
         period=period,
@@ -79,13 +75,28 @@ async def _usage(page: Page, period: Period, **asked: str) -> Any:
     return await page.api.get("/admin/v1/usage", mode=page.mode, **period.range, **asked)
 
 
-def _ranked(rows: Sequence[Mapping[str, Any]], group: str) -> list[Mapping[str, Any]]:
+class Top(NamedTuple):
+    """Who spent or saved much. Dollars."""
+
+    id: str
+    cost_usd: Decimal
+    saved_usd: Decimal
+    requests: int
+
+
+def _ranked(rows: Iterable[Mapping[str, Any]], group: str) -> list[Top]:
     """Those that spent or saved, most first; what belongs to none of the group is left out."""
-    return sorted(
-        (row for row in rows if row["group"][group] is not None),
-        key=lambda row: (Decimal(row["cost_usd"]), Decimal(row["saved_usd"]), row["requests"]),
-        reverse=True,
-    )
+    sums: dict[str, Top] = {}
+    for row in rows:
+        if (name := row["group"][group]) is not None:
+            so_far = sums.get(name, Top(name, Decimal(0), Decimal(0), 0))
+            sums[name] = Top(
+                name,
+                so_far.cost_usd + Decimal(row["cost_usd"]),
+                so_far.saved_usd + Decimal(row["saved_usd"]),
+                so_far.requests + row["requests"],
+            )
+    return sorted(sums.values(), key=lambda top: (top.cost_usd, top.saved_usd, top.requests), reverse=True)
 
 
 # -- usage ------------------------------------------------------------------------------------------------------------
@@ -95,12 +106,12 @@ async def usage(page: Page) -> Response:
     period = read_period(page.query, now())
     group = page.query.get("group", "user")
     asked = _asked(page)
-    tags = [each["tag"] for each in (await page.api.get("/admin/v1/tags", mode=page.mode))["data"]]
-    if group not in {*_GROUPS, "time"} and group.removeprefix("tag:") not in tags:
+    if group not in {*_GROUPS, "time"} and not (group.startswith("tag:") and len(group) > len("tag:")):
         group = "user"
     if page.query.get("format") == "csv":
         return await _csv(page, period, group, asked)
-    over_time, grouped = await asyncio.gather(
+    tags, over_time, grouped = await asyncio.gather(
+        page.api.get("/admin/v1/tags", mode=page.mode),
         _usage(page, period, bucket=period.bucket, **asked),
         _usage(page, period, group_by=group, **asked) if group != "time" else _nothing(),
     )
@@ -114,7 +125,7 @@ async def usage(page: Page) -> Response:
         period=period,
         presets=PRESETS,
         group=group,
-        groups=[*_GROUPS.items(), ("time", "Time"), *((f"tag:{tag}", f"Tag {tag}") for tag in tags)],
+        groups=_choices(group, [each["tag"] for each in tags["data"]]),
         asked=asked,
         total=over_time["total"],
         chart=spend_chart(period.buckets(), over_time["data"], period.bucket),
@@ -122,6 +133,12 @@ async def usage(page: Page) -> Response:
         left_out=max(0, len(rows) - _SHOWN_ROWS),
         names=await page.api.names(wanted),
     )
+
+
+def _choices(group: str, tags: Sequence[str]) -> list[tuple[str, str]]:
+    """What usage can be grouped by; a tag that the address names is among them, though no call carries it."""
+    named = dict.fromkeys([*tags, *([group.removeprefix("tag:")] if group.startswith("tag:") else [])])
+    return [*_GROUPS.items(), ("time", "Time"), *((f"tag:{tag}", f"Tag {tag}") for tag in named)]
 
 
 async def _nothing() -> dict[str, Any]:
