@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gateway.cli.output import console
 from gateway.cli.settings import fail_with, load
@@ -118,6 +117,13 @@ def _checked(folder: Path) -> Manifest:
 @contextmanager
 def _progress() -> Iterator[Tell]:
     """A bar for each table on a terminal; else a line for each that is done."""
+    from rich.progress import (  # noqa: PLC0415  (heavy: not for every command)
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+    )
+
     screen = console(stderr=True)
     if not screen.is_terminal:
         yield lambda name, done, total: typer.echo(f"{name}: {total:,}", err=True) if done == total > 0 else None

@@ -90,9 +90,9 @@ def _preset(preset: str, now: dt.datetime) -> Period:
         start = _month_before(month)
         return Period(preset, start, month, _month_before(start), start)
     length = _LENGTHS[preset]
+    if length > DAY and end.hour:  # whole days, today among them: their totals are there to be read
+        end = end.replace(hour=0) + DAY
     start = end - length
-    if length > DAY:
-        start = start.replace(hour=0)
     return Period(preset, start, end, start - length, start)
 
 
