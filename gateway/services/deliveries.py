@@ -76,6 +76,8 @@ class Deliveries:
 
     async def deliver_due(self) -> int:
         """Send what is due. Returns how many were sent, taken or not."""
+        if not await self._database.read(lambda conn: webhooks.is_due(conn, now_ms=self._now(conn))):
+            return 0
         due = await self._database.write(lambda conn: webhooks.take_due(conn, now_ms=self._now(conn), limit=_AT_ONCE))
         await asyncio.gather(*(self._deliver(each) for each in due))
         return len(due)

@@ -19,11 +19,12 @@ from gateway.storage import limits_in_use
 from gateway.storage.database import insert, now_ms
 from gateway.storage.paging import Page, filtered, is_id, read_page
 from gateway.storage.records import within
-from gateway.storage.tables_accounts import alerts, keys, teams, users
+from gateway.storage.tables_accounts import alerts, keys, limits, teams, users
 
 _MODES = ("live", "test")
 _AT_ONCE = 200
 _a = alerts.c
+_SOME_ALERT = sa.select(sa.literal(1)).where(limits.c.alert_at.is_not(None)).limit(1)
 _UNIQUE = ("mode", "scope", "scope_id", "metric", "window", "window_start_ms", "percent")
 
 
@@ -72,8 +73,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_crossings(conn: sa.Connection, defaults: Sequence[DefaultLimit]) -> list[Crossing]:
     """What has been reached and is not written down yet."""
+    told = [default for default in defaults if default.alert_at]
+    if not told and conn.execute(_SOME_ALERT).first() is None:
+        return []
     now = now_ms(conn)
-    found = {crossing.place: crossing for mode in _MODES for crossing in _crossings(conn, mode, defaults, now)}
+    found = {crossing.place: crossing for mode in _MODES for crossing in _crossings(conn, mode, told, now)}
     known: set[tuple[Any, ...]] = set()
     places = list(found)
     for start in range(0, len(places), _AT_ONCE):
@@ -84,9 +88,7 @@ def new_crossings(conn: sa.Connection, defaults: Sequence[DefaultLimit]) -> list
 
 def _crossings(conn: sa.Connection, mode: str, defaults: Sequence[DefaultLimit], now: int) -> Iterator[Crossing]:
     lines = limits_in_use.set_limits(conn, mode=mode, now_ms=now, alerting=True)
-    lines += limits_in_use.default_limits(
-        conn, [default for default in defaults if default.alert_at], mode=mode, now_ms=now
-    )
+    lines += limits_in_use.default_limits(conn, defaults, mode=mode, now_ms=now)
     for line in lines:
         for percent in line.limit.crossed(line.used):
             yield Crossing(mode, line.limit, window_bounds(line.limit.window, now)[0], percent, line.used)

@@ -125,10 +125,18 @@ def add_delivery(
     return made
 
 
+def is_due(conn: sa.Connection, *, now_ms: int) -> bool:
+    """Whether there is anything to take: most of the time there is not, and to look takes no lock."""
+    return conn.execute(_waiting(now_ms).limit(1)).first() is not None
+
+
+def _waiting(now_ms: int) -> sa.Select[Any]:
+    return sa.select(_d.id, _d.next_ms).where(_d.status == "pending", _d.next_ms <= now_ms)
+
+
 def take_due(conn: sa.Connection, *, now_ms: int, limit: int) -> list[Due]:
     """Take what is due, the oldest first: nobody else does for a minute."""
-    waiting = sa.select(_d.id, _d.next_ms).where(_d.status == "pending", _d.next_ms <= now_ms)
-    found = conn.execute(waiting.order_by(_d.next_ms, _d.id).limit(limit)).all()
+    found = conn.execute(_waiting(now_ms).order_by(_d.next_ms, _d.id).limit(limit)).all()
     taken = [row.id for row in found if take(conn, row.id, seen_ms=row.next_ms, now_ms=now_ms)]
     return [due for delivery_id in taken for due in due_of(conn, delivery_id)]
 
