@@ -14,7 +14,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from gateway.domain.answer import AnsweredImage, ProviderAnswer, StoredAnswer, StoredImage
 from gateway.domain.ids import new_id
-from gateway.domain.picture import ImageUnusable, content_type_of, inspect_picture
+from gateway.domain.picture import ImageUnusable, PictureFacts, content_type_of, inspect_picture
 from gateway.domain.usage_row import UsageRow, failed_row
 from gateway.errors import LedgerUnavailable, ProviderError
 from gateway.storage import generations, image_index
@@ -87,6 +87,13 @@ class _Kept:
 
     image: StoredImage
     data: bytes
+    is_new: bool
+
+
+class _Put(NamedTuple):
+    """`is_new`: the bytes were not in the store before."""
+
+    sha256: str
     is_new: bool
 
 
@@ -183,19 +190,22 @@ class Publisher:
             data = await self._bytes(paid.provider, image)
         if content_type_of(data) is None:
             raise ImageUnusable("the bytes are neither JPEG, PNG nor WebP", permanent=True)
-        sha256 = await _sha256(data)
-        stored, is_new = await asyncio.gather(
-            asyncio.to_thread(_examine, data, sha256, paid.expected),
-            self._images.put(sha256, data),
-            return_exceptions=True,
+        facts, kept = await asyncio.gather(
+            asyncio.to_thread(_examine, data, paid.expected), self._keep(data), return_exceptions=True
         )
-        if isinstance(stored, ImageUnusable):
-            await self._bury(sha256, len(data))
-        if isinstance(stored, BaseException):
-            raise stored
-        if isinstance(is_new, BaseException):
-            raise is_new
-        return _Kept(stored, data, is_new)
+        if isinstance(facts, ImageUnusable) and not isinstance(kept, BaseException):
+            await self._bury(kept.sha256, len(data))
+        if isinstance(facts, BaseException):
+            raise facts
+        if isinstance(kept, BaseException):
+            raise kept
+        extension, kind = facts.extension, facts.content_type
+        stored = StoredImage(new_id("img"), kept.sha256, extension, kind, facts.width, facts.height, len(data))
+        return _Kept(stored, data, kept.is_new)
+
+    async def _keep(self, data: bytes) -> _Put:
+        sha256 = await _sha256(data)
+        return _Put(sha256, await self._images.put(sha256, data))
 
     async def _bury(self, sha256: str, size_bytes: int) -> None:
         with contextlib.suppress(LedgerUnavailable):  # else they stay: nothing shows them
@@ -217,7 +227,7 @@ class Publisher:
         raise AssertionError("unreachable")
 
 
-def _examine(data: bytes, sha256: str, expected: Expected) -> StoredImage:
+def _examine(data: bytes, expected: Expected) -> PictureFacts:
     """Raises ImageUnusable."""
     facts = inspect_picture(data)
     if facts.extension != expected.extension:
@@ -225,7 +235,7 @@ def _examine(data: bytes, sha256: str, expected: Expected) -> StoredImage:
     if expected.size not in {(0, 0), (facts.width, facts.height)}:
         asked = "x".join(map(str, expected.size))
         raise ImageUnusable(f"asked for {asked}, got {facts.width}x{facts.height}", permanent=True)
-    return StoredImage(new_id("img"), sha256, facts.extension, facts.content_type, facts.width, facts.height, len(data))
+    return facts
 
 
 async def _sha256(data: bytes) -> str:
