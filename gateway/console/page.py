@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
@@ -20,9 +20,11 @@ from gateway.console.navigation import navigation
 from gateway.console.templating import render
 from gateway.domain.administrator import Administrator, Permission
 from gateway.domain.caller import Caller
-from gateway.errors import DarkroomError
+from gateway.errors import DarkroomError, InvalidRequest
 
 ROOT = "/console"
+_MOST_FIELDS = 4000
+_MOST_DIGITS = 9
 DONE = {
     "created": "Created.",
     "saved": "Saved.",
@@ -96,8 +98,12 @@ class Page:
         return isinstance(self.who, Administrator) and self.who.may(Permission[permission.upper()])
 
     def id(self, name: str = "id") -> str:
-        value: str = self.request.path_params[name]
-        return value
+        """As an address of the API takes it: what is no id can't lead to another address."""
+        return quote(self.request.path_params[name], safe="")
+
+    def posted_id(self, name: str) -> str:
+        """An id that a form names, in the same way."""
+        return quote(self.form.get(name, ""), safe="")
 
     def place(self, rest: str, **query: str | None) -> str:
         """An address of this mode."""
@@ -134,10 +140,23 @@ class Page:
         return HTMLResponse(body, status_code=400 if self.problem is not None else status_code)
 
 
+async def parsed_form(request: Request) -> Form:
+    """What was posted, whoever sent it. Raises InvalidRequest for more fields than any page has."""
+    body = (await request.body()).decode(errors="replace")
+    try:
+        return ImmutableMultiDict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError as exc:
+        raise InvalidRequest(f"The form has more than {_MOST_FIELDS} fields.") from exc
+
+
+def is_whole_number(text: str) -> bool:
+    """Of few digits: longer ones are no number that anybody means, and some that int() refuses."""
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
 async def read_form(page: Page) -> Form:
     """The form that was posted. Raises Stale unless it comes from a page of this session."""
-    body = (await page.request.body()).decode(errors="replace")
-    form: Form = ImmutableMultiDict(parse_qsl(body, keep_blank_values=True, max_num_fields=4000))
+    form = await parsed_form(page.request)
     if not hmac.compare_digest(_unmasked(form.get("csrf", "")), page.csrf.encode()):
         raise Stale("This page was made for another session. Nothing was changed: load it again, then repeat.")
     return form

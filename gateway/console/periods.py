@@ -19,6 +19,9 @@ PRESETS = {
 _LENGTHS = {"24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "90d": 90 * DAY}
 _FEW_DAYS = 3 * DAY
 _MANY_DAYS = 120 * DAY
+_LONGEST = 3700 * DAY
+_EARLIEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC)
+_LATEST = dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ def _chosen(query: Mapping[str, str]) -> tuple[dt.datetime, dt.datetime] | None:
         end = dt.datetime.strptime(query["to"], "%Y-%m-%d").replace(tzinfo=dt.UTC) + DAY
     except (KeyError, ValueError, OverflowError):
         return None
-    return (start, end) if dt.datetime(1971, 1, 1, tzinfo=dt.UTC) <= start < end < start + 3700 * DAY else None
+    return (start, end) if _EARLIEST <= start < end <= _LATEST and end - start < _LONGEST else None
 
 
 def _month_before(at: dt.datetime) -> dt.datetime:

@@ -6,10 +6,11 @@ import asyncio
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from starlette.responses import Response
 
-from gateway.console.page import Action, Page, View
+from gateway.console.page import Action, Page, View, is_whole_number
 from gateway.console.periods import read_period
 from gateway.errors import InvalidRequest
 
@@ -191,7 +192,7 @@ async def create_key(page: Page) -> Response:
 
 async def rotate_key(page: Page) -> Response:
     hours = page.form.get("overlap_h", "24")
-    if not hours.isdigit():
+    if not is_whole_number(hours):
         raise InvalidRequest("overlap_h: hours are a whole number, like 24.", param="overlap_h")
     made = await page.api.send("POST", f"/admin/v1/keys/{page.id()}/rotate", {"overlap_s": int(hours) * 3600})
     return _shown_once(page, made, "Rotated")
@@ -226,7 +227,7 @@ async def _each_key(page: Page, values: Mapping[str, Any] | None, done: str) -> 
         raise InvalidRequest("Choose the keys first.", param="chosen")
     for key_id in chosen:
         method = "DELETE" if values is None else "PATCH"
-        await page.api.send(method, f"/admin/v1/keys/{key_id}", values)
+        await page.api.send(method, f"/admin/v1/keys/{quote(key_id, safe='')}", values)
     return page.done(done, page.place("keys") if one and values is None else None)
 
 
@@ -261,7 +262,7 @@ async def unset_limit(page: Page) -> Response:
 
 def _alerts(form: Mapping[str, str]) -> list[int] | None:
     text = form.get("alert_at", "").replace("%", " ").replace(",", " ").split()
-    if not all(each.isdigit() for each in text):
+    if not all(is_whole_number(each) for each in text):
         raise InvalidRequest("alert_at: percentages are whole numbers, like 80, 100.", param="alert_at")
     return sorted({int(each) for each in text}) or None
 

@@ -47,12 +47,12 @@ async def test(page: Page) -> Response:
 
 
 async def retry(page: Page) -> Response:
-    await page.api.send("POST", f"/admin/v1/deliveries/{page.form.get('delivery_id', '')}/retry")
+    await page.api.send("POST", f"/admin/v1/deliveries/{page.posted_id('delivery_id')}/retry")
     return page.done("queued")
 
 
 def _path(page: Page) -> str:
-    return f"/admin/v1/webhooks/{page.form.get('webhook_id', '')}"
+    return f"/admin/v1/webhooks/{page.posted_id('webhook_id')}"
 
 
 VIEWS = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from gateway.console.page import Action, Page, View
+from gateway.console.page import Action, Page, View, is_whole_number
 from gateway.console.pages.switches import switches
 from gateway.errors import InvalidRequest
 
@@ -27,7 +27,7 @@ async def providers(page: Page) -> Response:
 async def add_key(page: Page) -> Response:
     form = page.form
     body = {"value": form.get("value", "").strip(), "name": form.get("name", "").strip() or None, **_shares(form)}
-    await page.api.send("POST", f"/admin/v1/providers/{form.get('provider', '')}/keys", body)
+    await page.api.send("POST", f"/admin/v1/providers/{page.posted_id('provider')}/keys", body)
     return page.done("created")
 
 
@@ -37,7 +37,7 @@ async def rotate_key(page: Page) -> Response:
 
 
 def _key_path(page: Page) -> str:
-    return f"/admin/v1/providers/{page.form.get('provider', '')}/keys/{page.form.get('key_id', '')}"
+    return f"/admin/v1/providers/{page.posted_id('provider')}/keys/{page.posted_id('key_id')}"
 
 
 def _shares(form: Mapping[str, str]) -> dict[str, int]:
@@ -45,7 +45,7 @@ def _shares(form: Mapping[str, str]) -> dict[str, int]:
     found = {}
     for name in ("weight", "max_concurrency"):
         text = form.get(name, "").strip()
-        if text and not text.isdigit():
+        if text and not is_whole_number(text):
             raise InvalidRequest(f"{name}: a whole number is due.", param=name)
         if text:
             found[name] = int(text)

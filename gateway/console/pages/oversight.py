@@ -60,7 +60,7 @@ async def rotate(page: Page) -> Response:
 
 
 def _path(page: Page) -> str:
-    return f"/admin/v1/administrators/{page.form.get('administrator_id', '')}"
+    return f"/admin/v1/administrators/{page.posted_id('administrator_id')}"
 
 
 VIEWS = [

@@ -67,8 +67,8 @@ def _model(page: Page, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
 async def _body(page: Page) -> tuple[str, dict[str, Any]]:
     """Where to ask, and the request that the form makes."""
     key_id = page.form.get("key_id", "") if page.is_administrator else ""
-    if page.is_administrator and not key_id:
-        raise InvalidRequest("Choose the key that pays.", param="key_id")
+    if page.is_administrator and key_id not in [key["id"] for key in await _keys(page) or ()]:
+        raise InvalidRequest(f"Choose the key that pays, one of the {page.mode} view.", param="key_id")
     models = (await page.api.get(f"{_prefix(key_id)}/models"))["data"]
     model = _model(page, models)
     if model is None:
