@@ -6,7 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import structlog
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.console.api import Api, ApiRefusal
-from gateway.console.page import ROOT, Page, Stale, View, read_form
+from gateway.console.page import ROOT, Page, View, read_fields, read_form
 from gateway.console.pages import VIEWS
 from gateway.console.templating import ASSETS, VERSION, render
 from gateway.console.throttle import SignInThrottle
@@ -65,7 +65,7 @@ class Console:
 
     async def _sign_in(self, request: Request) -> Response:
         target = _inside(request.query_params.get("next", ""))
-        if request.method == "GET":
+        if request.method != "POST":
             return self._sign_in_page(target)
         if _is_foreign(request):
             return self._sign_in_page(target, "The form came from another site. Sign in here.", status=403)
@@ -76,7 +76,7 @@ class Console:
             response = self._sign_in_page(target, said, status=429)
             response.headers["retry-after"] = f"{wait_s:.0f}"
             return response
-        form = dict(await _form_of(request))
+        form = dict(await read_fields(request))
         try:
             token = await self._resources.sessions.sign_in(form.get("key", ""))
             signed_in = await self._resources.sessions.find(token)
@@ -141,12 +141,8 @@ class Console:
             if not _may_look(page, view):
                 return page.show("problem.html", status_code=403, title="Not for you", message=_not_yours(page))
             try:
-                return await (view.show(page) if request.method == "GET" else _act(page, view))
-            except ApiRefusal as refusal:
-                return page.show(
-                    "problem.html", status_code=refusal.status, title="That did not work", message=refusal.message
-                )
-            except DarkroomError as refusal:
+                return await (_act(page, view) if request.method == "POST" else view.show(page))
+            except (ApiRefusal, DarkroomError) as refusal:
                 return page.show(
                     "problem.html", status_code=refusal.status, title="That did not work", message=refusal.message
                 )
@@ -159,7 +155,7 @@ class Console:
         signed_in = await self._resources.sessions.find(token) if token else None
         if signed_in is None or not self._lets_in(signed_in.identity):
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            query = f"?next={quote(target)}" if request.method == "GET" and target != ROOT else ""
+            query = f"?next={quote(target)}" if request.method != "POST" and target != ROOT else ""
             return RedirectResponse(f"{ROOT}/sign-in{query}", status_code=303)
         request.scope["darkroom.base_url"] = self._resources.settings.server.base_url
         page = Page(request, Api(self._inner, signed_in.identity), signed_in.identity, mode, signed_in.csrf)
@@ -230,10 +226,6 @@ def _is_foreign(request: Request) -> bool:
     return request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}
 
 
-async def _form_of(request: Request) -> list[tuple[str, str]]:
-    return parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True, max_num_fields=100)
-
-
 async def _asset(request: Request) -> Response:
     """By their version, so for ever."""
     file = ASSETS / request.path_params["name"]
@@ -265,7 +257,7 @@ def make_console(inner: ASGIApp, resources: Resources, *, for_administrators: bo
     console = Console(inner, resources, for_administrators=for_administrators)
     app = Starlette(routes=console.routes())
     app.add_exception_handler(404, _not_found)
-    app.add_exception_handler(Stale, _stale)
+    app.add_exception_handler(DarkroomError, _refused)
     app.add_exception_handler(Exception, _failed)
     return _Guarded(GZipMiddleware(app, minimum_size=1000))
 
@@ -274,8 +266,10 @@ async def _not_found(_request: Request, _exc: Exception) -> Response:
     return HTMLResponse(render("standalone.html", title="No such page", message=_NO_SUCH_PAGE), status_code=404)
 
 
-async def _stale(_request: Request, exc: Exception) -> Response:
-    return HTMLResponse(render("standalone.html", title="That did not work", message=str(exc)), status_code=403)
+async def _refused(_request: Request, exc: Exception) -> Response:
+    """Before it is known who looks: the database is gone, or a form is none."""
+    status = exc.status if isinstance(exc, DarkroomError) else 500
+    return HTMLResponse(render("standalone.html", title="That did not work", message=str(exc)), status_code=status)
 
 
 async def _failed(_request: Request, exc: Exception) -> Response:

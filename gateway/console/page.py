@@ -20,7 +20,7 @@ from gateway.console.navigation import navigation
 from gateway.console.templating import render
 from gateway.domain.administrator import Administrator, Permission
 from gateway.domain.caller import Caller
-from gateway.errors import DarkroomError
+from gateway.errors import DarkroomError, InvalidRequest
 
 ROOT = "/console"
 DONE = {
@@ -42,6 +42,8 @@ DONE = {
 """What an address may say that was done: never text of its own, which a link could forge."""
 
 Form = ImmutableMultiDict[str, str]
+_MAX_FIELDS = 4000
+_MAX_DIGITS = 15
 
 
 class Stale(DarkroomError):
@@ -134,10 +136,25 @@ class Page:
         return HTMLResponse(body, status_code=400 if self.problem is not None else status_code)
 
 
+async def read_fields(request: Request) -> list[tuple[str, str]]:
+    """What a form says, whoever sent it. Raises InvalidRequest for more fields than any page has."""
+    body = (await request.body()).decode(errors="replace")
+    try:
+        return parse_qsl(body, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as exc:
+        raise InvalidRequest(f"A form has {_MAX_FIELDS} fields at most.", param=None) from exc
+
+
+def whole_number(name: str, text: str, like: str) -> int:
+    """Raises InvalidRequest, which shows what it should look like, for all but some digits."""
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InvalidRequest(f"{name}: a whole number is due, like {like}.", param=name)
+    return int(text)
+
+
 async def read_form(page: Page) -> Form:
     """The form that was posted. Raises Stale unless it comes from a page of this session."""
-    body = (await page.request.body()).decode(errors="replace")
-    form: Form = ImmutableMultiDict(parse_qsl(body, keep_blank_values=True, max_num_fields=4000))
+    form: Form = ImmutableMultiDict(await read_fields(page.request))
     if not hmac.compare_digest(_unmasked(form.get("csrf", "")), page.csrf.encode()):
         raise Stale("This page was made for another session. Nothing was changed: load it again, then repeat.")
     return form
