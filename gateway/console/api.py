@@ -6,6 +6,7 @@ What a role may not do is refused by the API and nowhere else: a page shows and 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,8 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.api.dependencies import SIGNED_IN
 from gateway.domain.administrator import Administrator
 from gateway.domain.caller import Caller
+from gateway.errors import NotFound
 
 _NAMES_AT_ONCE = 500
+_PATH = re.compile(r"(/(?!\.+(/|$))[^\x00-\x1f\x7f/?#%\\]+)+")
+"""An id comes from an address or a form: it never leads to another route, and brings no parameters of its own."""
 
 
 class ApiRefusal(Exception):
@@ -52,7 +56,9 @@ class Api:
         self._http = httpx.AsyncClient(transport=transport, base_url="http://console", trust_env=False)
 
     async def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Raises ApiRefusal for every answer of 400 and above."""
+        """Raises ApiRefusal for every answer of 400 and above, NotFound for a path that names no one thing."""
+        if not _PATH.fullmatch(path):
+            raise NotFound("Nothing has this id.")
         response = await self._http.request(method, path, **options)
         if response.is_error:
             raise ApiRefusal(response)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.console.api import Api, ApiRefusal
-from gateway.console.page import ROOT, Page, Stale, View, parsed_form, read_form
+from gateway.console.page import ROOT, Page, View, read_fields, read_form
 from gateway.console.pages import VIEWS
 from gateway.console.templating import ASSETS, VERSION, render
 from gateway.console.throttle import SignInThrottle
@@ -76,7 +76,7 @@ class Console:
             response = self._sign_in_page(target, said, status=429)
             response.headers["retry-after"] = f"{wait_s:.0f}"
             return response
-        form = await parsed_form(request)
+        form = dict(await read_fields(request))
         try:
             token = await self._resources.sessions.sign_in(form.get("key", ""))
             signed_in = await self._resources.sessions.find(token)
@@ -142,8 +142,6 @@ class Console:
                 return page.show("problem.html", status_code=403, title="Not for you", message=_not_yours(page))
             try:
                 return await (_act(page, view) if request.method == "POST" else view.show(page))
-            except Stale:
-                raise
             except (ApiRefusal, DarkroomError) as refusal:
                 return page.show(
                     "problem.html", status_code=refusal.status, title="That did not work", message=refusal.message
@@ -269,10 +267,9 @@ async def _not_found(_request: Request, _exc: Exception) -> Response:
 
 
 async def _refused(_request: Request, exc: Exception) -> Response:
-    """What is refused before it is known who asks: SQL that is gone, a form of another session."""
-    assert isinstance(exc, DarkroomError)
-    body = render("standalone.html", title="That did not work", message=exc.message)
-    return HTMLResponse(body, status_code=exc.status)
+    """Before it is known who looks: the database is gone, or a form is none."""
+    status = exc.status if isinstance(exc, DarkroomError) else 500
+    return HTMLResponse(render("standalone.html", title="That did not work", message=str(exc)), status_code=status)
 
 
 async def _failed(_request: Request, exc: Exception) -> Response:

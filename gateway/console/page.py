@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
@@ -23,8 +23,6 @@ from gateway.domain.caller import Caller
 from gateway.errors import DarkroomError, InvalidRequest
 
 ROOT = "/console"
-_MOST_FIELDS = 4000
-_MOST_DIGITS = 9
 DONE = {
     "created": "Created.",
     "saved": "Saved.",
@@ -44,6 +42,8 @@ DONE = {
 """What an address may say that was done: never text of its own, which a link could forge."""
 
 Form = ImmutableMultiDict[str, str]
+_MAX_FIELDS = 4000
+_MAX_DIGITS = 15
 
 
 class Stale(DarkroomError):
@@ -97,13 +97,14 @@ class Page:
         """Whether to show what needs it. The API decides again."""
         return isinstance(self.who, Administrator) and self.who.may(Permission[permission.upper()])
 
-    def id(self, name: str = "id") -> str:
-        """As an address of the API takes it: what is no id can't lead to another address."""
-        return quote(self.request.path_params[name], safe="")
+    def id(self) -> str:
+        """Of the thing that the address names. What is no id, `Api` finds out."""
+        value: str = self.request.path_params["id"]
+        return value
 
     def posted_id(self, name: str) -> str:
-        """An id that a form names, in the same way."""
-        return quote(self.form.get(name, ""), safe="")
+        """Of the thing that a form names."""
+        return self.form.get(name, "")
 
     def place(self, rest: str, **query: str | None) -> str:
         """An address of this mode."""
@@ -140,23 +141,25 @@ class Page:
         return HTMLResponse(body, status_code=400 if self.problem is not None else status_code)
 
 
-async def parsed_form(request: Request) -> Form:
-    """What was posted, whoever sent it. Raises InvalidRequest for more fields than any page has."""
+async def read_fields(request: Request) -> list[tuple[str, str]]:
+    """What a form says, whoever sent it. Raises InvalidRequest for more fields than any page has."""
     body = (await request.body()).decode(errors="replace")
     try:
-        return ImmutableMultiDict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+        return parse_qsl(body, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError as exc:
-        raise InvalidRequest(f"The form has more than {_MOST_FIELDS} fields.") from exc
+        raise InvalidRequest(f"A form has {_MAX_FIELDS} fields at most.", param=None) from exc
 
 
-def is_whole_number(text: str) -> bool:
-    """Of few digits: longer ones are no number that anybody means, and some that int() refuses."""
-    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+def whole_number(name: str, text: str, like: str) -> int:
+    """Raises InvalidRequest, which shows what it should look like, for all but some digits."""
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InvalidRequest(f"{name}: a whole number is due, like {like}.", param=name)
+    return int(text)
 
 
 async def read_form(page: Page) -> Form:
     """The form that was posted. Raises Stale unless it comes from a page of this session."""
-    form = await parsed_form(page.request)
+    form: Form = ImmutableMultiDict(await read_fields(page.request))
     if not hmac.compare_digest(_unmasked(form.get("csrf", "")), page.csrf.encode()):
         raise Stale("This page was made for another session. Nothing was changed: load it again, then repeat.")
     return form

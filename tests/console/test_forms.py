@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import shlex
 from typing import Any
 
 import pytest
 
+from gateway.console.pages.pictures import snippets
 from tests.support.administrators import Organisation
 from tests.support.console import Visitor, signed_in, words_of
 
@@ -50,7 +54,7 @@ async def test_a_secret_that_was_refused_is_not_written_back(who: Visitor):
 
 async def test_what_would_be_gone_is_asked_about_first(who: Visitor, world: Organisation):
     path = f"live/users/{world.ours.user_id}"
-    asked = await who.send(path, "erase", confirmed=False)
+    asked = await who.send(path, "erase", confirmed="no")
     assert asked.status_code == 200
     assert "This can't be undone" in words_of(asked.text)
     assert (await world.gateway.admin("GET", f"/users/{world.ours.user_id}"))["name"] == "Ours user"
@@ -90,3 +94,17 @@ async def test_a_key_is_shown_once_and_works(who: Visitor, world: Organisation):
     assert (await world.gateway.generate(key, seed=1, prompt="Of Ours")).headers["cache-status"] == "darkroom; hit"
     assert shown.headers["cache-control"] == "no-store"
     assert key not in (await who.get("live/keys")).text
+
+
+def test_the_snippets_say_the_call_exactly():
+    body = {"model": "flux-pro", "prompt": "It's \"7 o'clock\" $(date)", "seed": 2**53 + 1}
+    names = [name for name, _ in snippets("http://127.0.0.1:8080", body)]
+    assert names == ["curl", "Python"], "JavaScript would round the seed"
+    (_, curl), (_, python), (_, node) = snippets("http://127.0.0.1:8080", {**body, "seed": 7})
+    words = shlex.split(curl.replace("\\\n", " "))
+    assert json.loads(words[words.index("-d") + 1]) == {**body, "seed": 7}
+    call = next(each for each in ast.walk(ast.parse(python)) if isinstance(each, ast.Call) and len(each.keywords) == 3)
+    said = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+    assert said.pop("extra_body") | said == {**body, "seed": 7}
+    assert json.loads(node.split("generate(")[1].split(");")[0]) == {**body, "seed": 7}
+    assert snippets("http://127.0.0.1:8080", None) == []

@@ -55,14 +55,6 @@ async def test_hours_that_are_no_number_are_refused_in_words(world: Organisation
         assert "whole number" in words_of(refused.text)
 
 
-async def test_a_form_with_more_fields_than_any_page_has_is_refused(world: Organisation):
-    who = await signed_in(world.gateway)
-    for path in ("live/teams", "sign-in", "sign-out"):
-        refused = await who.request("POST", path, content=b"a=1&" * 5000)
-        assert refused.status_code == 400
-        assert "more than 4000 fields" in words_of(refused.text)
-
-
 async def test_head_is_answered_as_get_is(world: Organisation):
     who = await signed_in(world.gateway)
     assert (await who.request("HEAD", "live/overview")).status_code == 200

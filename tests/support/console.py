@@ -40,9 +40,9 @@ class Visitor:
         assert response.status_code == 200, (path, response.status_code, words_of(response.text))
         return words_of(response.text)
 
-    async def send(self, path: str, action: str, *, confirmed: bool = True, **form: Any) -> httpx.Response:
-        """What the button of this action of a page does, the question answered with yes."""
-        said = {"csrf": await self.csrf(path), "action": action, **({"confirmed": "1"} if confirmed else {}), **form}
+    async def send(self, path: str, action: str, **form: Any) -> httpx.Response:
+        """What the button of this action of a page does, the question answered with yes, unless `confirmed` says no."""
+        said = {"csrf": await self.csrf(path), "action": action, "confirmed": "1", **form}
         return await self.request("POST", path, data=said)
 
     async def csrf(self, path: str = "live/teams") -> str:

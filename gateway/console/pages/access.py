@@ -6,11 +6,10 @@ import asyncio
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from starlette.responses import Response
 
-from gateway.console.page import Action, Page, View, is_whole_number
+from gateway.console.page import Action, Page, View, whole_number
 from gateway.console.periods import read_period
 from gateway.errors import InvalidRequest
 
@@ -191,10 +190,8 @@ async def create_key(page: Page) -> Response:
 
 
 async def rotate_key(page: Page) -> Response:
-    hours = page.form.get("overlap_h", "24")
-    if not is_whole_number(hours):
-        raise InvalidRequest("overlap_h: hours are a whole number, like 24.", param="overlap_h")
-    made = await page.api.send("POST", f"/admin/v1/keys/{page.id()}/rotate", {"overlap_s": int(hours) * 3600})
+    hours = whole_number("overlap_h", page.form.get("overlap_h", "24"), "24")
+    made = await page.api.send("POST", f"/admin/v1/keys/{page.id()}/rotate", {"overlap_s": hours * 3600})
     return _shown_once(page, made, "Rotated")
 
 
@@ -227,7 +224,7 @@ async def _each_key(page: Page, values: Mapping[str, Any] | None, done: str) -> 
         raise InvalidRequest("Choose the keys first.", param="chosen")
     for key_id in chosen:
         method = "DELETE" if values is None else "PATCH"
-        await page.api.send(method, f"/admin/v1/keys/{quote(key_id, safe='')}", values)
+        await page.api.send(method, f"/admin/v1/keys/{key_id}", values)
     return page.done(done, page.place("keys") if one and values is None else None)
 
 
@@ -262,9 +259,7 @@ async def unset_limit(page: Page) -> Response:
 
 def _alerts(form: Mapping[str, str]) -> list[int] | None:
     text = form.get("alert_at", "").replace("%", " ").replace(",", " ").split()
-    if not all(is_whole_number(each) for each in text):
-        raise InvalidRequest("alert_at: percentages are whole numbers, like 80, 100.", param="alert_at")
-    return sorted({int(each) for each in text}) or None
+    return sorted({whole_number("alert_at", each, "80") for each in text}) or None
 
 
 async def _own_limits(page: Page) -> list[dict[str, Any]]:

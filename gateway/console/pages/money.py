@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from gateway.console.charts import spend_chart
-from gateway.console.page import Page, View, is_whole_number
+from gateway.console.page import Page, View, whole_number
 from gateway.console.periods import PRESETS, Period, read_period
-from gateway.errors import InvalidRequest
 
 _TOP = 6
 _GROUPS = {
@@ -205,8 +204,8 @@ async def calls(page: Page) -> Response:
 
 async def limits(page: Page) -> Response:
     near = page.query.get("near", "")
-    if near and not is_whole_number(near):
-        raise InvalidRequest("near is a percentage, like 80.", param="near")
+    if near:
+        whole_number("near", near, "80")
     found = await page.api.get("/admin/v1/limits", mode=page.mode, near=near, limit=200, scope=page.query.get("scope"))
     return page.show("limits.html", limits=found["data"], near=near)
 

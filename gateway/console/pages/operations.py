@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from gateway.console.page import Action, Page, View, is_whole_number
+from gateway.console.page import Action, Page, View, whole_number
 from gateway.console.pages.switches import switches
-from gateway.errors import InvalidRequest
 
 STATUSES = ("unknown", "pending", "sent", "answered", "succeeded", "failed")
 
@@ -45,10 +44,8 @@ def _shares(form: Mapping[str, str]) -> dict[str, int]:
     found = {}
     for name in ("weight", "max_concurrency"):
         text = form.get(name, "").strip()
-        if text and not is_whole_number(text):
-            raise InvalidRequest(f"{name}: a whole number is due.", param=name)
         if text:
-            found[name] = int(text)
+            found[name] = whole_number(name, text, "1")
     return found
 
 

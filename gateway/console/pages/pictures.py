@@ -69,7 +69,7 @@ def base_url(page: Page) -> str:
 
 
 def snippets(base: str, body: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """The same call as curl, Python and Node; none when its prompt was not kept."""
+    """The same call as curl, Python and, if its numbers can say it, Node; none when the prompt was not kept."""
     if body is None:
         return []
     data = json.dumps(body, ensure_ascii=False, indent=2)
@@ -91,7 +91,13 @@ def snippets(base: str, body: dict[str, Any] | None) -> list[tuple[str, str]]:
         f"const answer = await client.images.generate({json.dumps(body, ensure_ascii=False, indent=2)});\n"
         "console.log(answer.data[0].url);"
     )
-    return [("curl", curl), ("Python", python), ("Node", node)]
+    found = [("curl", curl), ("Python", python), ("Node", node)]
+    return found if all(_is_exact(value) for value in body.values()) else found[:2]
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether JavaScript's numbers can say it."""
+    return not isinstance(value, int) or abs(value) < 2**53
 
 
 async def thumbnail(page: Page) -> Response:

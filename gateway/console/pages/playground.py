@@ -42,7 +42,7 @@ async def _keys(page: Page) -> Sequence[Mapping[str, Any]] | None:
     """Those that an administrator may spend as; None for a caller, who has one."""
     if not page.is_administrator:
         return None
-    found = (await page.api.get("/admin/v1/keys", mode=page.mode, limit=200))["data"]
+    found = (await page.api.get("/admin/v1/keys", mode=page.mode, limit=1000))["data"]
     usable = [key for key in found if not key["disabled"]]
     names = await page.api.names([key["user_id"] for key in usable])
     return [{**key, "user": names.get(key["user_id"], "")} for key in usable]
@@ -64,11 +64,20 @@ def _model(page: Page, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
     return next((model for model in models if model["id"] == wanted), models[0] if models else None)
 
 
+async def _paying(page: Page) -> str:
+    """The id of the key that pays: one of this view, so that nobody spends money where it looks like play."""
+    key_id = page.posted_id("key_id")
+    if not key_id:
+        raise InvalidRequest("Choose the key that pays.", param="key_id")
+    key = await page.api.get(f"/admin/v1/keys/{key_id}")
+    if key["mode"] != page.mode:
+        raise InvalidRequest(f"This is a {key['mode']} key; here {page.mode} keys pay.", param="key_id")
+    return key_id
+
+
 async def _body(page: Page) -> tuple[str, dict[str, Any]]:
     """Where to ask, and the request that the form makes."""
-    key_id = page.form.get("key_id", "") if page.is_administrator else ""
-    if page.is_administrator and key_id not in [key["id"] for key in await _keys(page) or ()]:
-        raise InvalidRequest(f"Choose the key that pays, one of the {page.mode} view.", param="key_id")
+    key_id = await _paying(page) if page.is_administrator else ""
     models = (await page.api.get(f"{_prefix(key_id)}/models"))["data"]
     model = _model(page, models)
     if model is None:
