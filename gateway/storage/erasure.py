@@ -54,7 +54,8 @@ def erase_account(conn: sa.Connection, user_id: str) -> int:
     nameless = sa.update(users).where(users.c.id == user_id).values(name=pseudonym(user_id), email=None, labels={})
     conn.execute(nameless.values(erased_ms=now, deleted_ms=sa.func.coalesce(users.c.deleted_ms, now)))
     conn.execute(sa.delete(idempotency_keys).where(idempotency_keys.c.key_id.in_(every)))
-    conn.execute(sa.delete(sessions).where(sessions.c.subject_id.in_(every)))
+    prefixes = sa.select(keys.c.prefix).where(keys.c.user_id == user_id)
+    conn.execute(sa.delete(sessions).where(sessions.c.subject_id.in_(prefixes)))
     return len(key_ids)
 
 
