@@ -20,7 +20,7 @@ run: $(READY) ## Start the gateway on this machine, with a ready test key
 	@$(BIN)/darkroom serve
 
 test: $(READY) ## Every test that needs no more than Python
-	$(BIN)/python -m pytest -n 2 -m "not browser" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser" $(PYTEST_FLAGS)
 
 check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 	$(BIN)/ruff format --check .
@@ -33,7 +33,7 @@ check: $(READY) ## What CI runs: format, lint, types, layers, all tests
 	sh scripts/install-node.sh
 	sh scripts/install-browser.sh
 	sh scripts/install-deploy-tools.sh
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser $(PYTEST_FLAGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile -m browser $(PYTEST_FLAGS)
 
 bench: $(READY) ## Measure the gateway on this machine (12 minutes); BENCH_FLAGS=--quick is shorter
 	$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python --require-hashes -r requirements-bench.txt

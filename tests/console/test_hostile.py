@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.administrators import Organisation
@@ -11,12 +13,16 @@ from tests.support.gateway import ADMIN_KEY
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
+def _said(name: str, value: str) -> dict[str, Any]:
+    return {name: value}
+
+
 @pytest.fixture
 async def who(world: Organisation) -> Visitor:
     return await signed_in(world.gateway)
 
 
-@pytest.mark.parametrize("given", ["%00", "a%0Ab", "%3Flimit=1", "%2E%2E", "a%20b", "%C3%A9"])
+@pytest.mark.parametrize("given", ["%00", "a%0Ab", "%3Flimit=1", "%2E%2E"])
 @pytest.mark.parametrize("page", ["teams", "users", "keys", "gallery", "thumbnails", "statements"])
 async def test_an_id_that_is_none_is_not_found(who: Visitor, page: str, given: str):
     assert (await who.get(f"live/{page}/{given}")).status_code in ({404, 400} if page == "statements" else {404})
@@ -25,7 +31,7 @@ async def test_an_id_that_is_none_is_not_found(who: Visitor, page: str, given: s
 @pytest.mark.parametrize("field", ["webhook_id", "delivery_id"])
 async def test_an_id_in_a_form_leads_to_no_other_route(who: Visitor, world: Organisation, field: str):
     action = "test" if field == "webhook_id" else "retry"
-    answer = await who.send("live/alerts", action, **{field: f"../keys/{world.ours.key_id}"})
+    answer = await who.send("live/alerts", action, **_said(field, f"../keys/{world.ours.key_id}"))
     assert (answer.status_code, "Nothing has this id." in words_of(answer.text)) == (404, True)
 
 
@@ -37,7 +43,7 @@ async def test_the_keys_that_are_chosen_are_keys(who: Visitor, world: Organisati
 
 @pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", "1.5"])
 async def test_a_number_that_is_none_is_refused_by_name(who: Visitor, world: Organisation, number: str):
-    limit = {"metric": "cost_usd", "window": "month", "amount": "5", "alert_at": number}
+    limit: dict[str, Any] = {"metric": "cost_usd", "window": "month", "amount": "5", "alert_at": number}
     for path, action, form in (
         (f"live/users/{world.ours.user_id}", "limit", limit),
         (f"live/keys/{world.ours.key_id}", "rotate", {"overlap_h": number}),
@@ -46,6 +52,18 @@ async def test_a_number_that_is_none_is_refused_by_name(who: Visitor, world: Org
         answer = await who.send(path, action, **form)
         assert (answer.status_code, "a whole number is due" in words_of(answer.text)) == (400, True), path
     assert (await who.get("live/limits", near=number)).status_code == 400
+
+
+async def test_money_is_spent_by_the_key_that_was_chosen_and_in_its_own_view_alone(who: Visitor, world: Organisation):
+    live = world.ours.key_id
+    for action in ("quote", "generate"):
+        refused = await who.send("test/playground", action, key_id=live, model="flux-pro", prompt="A view")
+        assert (refused.status_code, "This is a live key" in words_of(refused.text)) == (400, True), action
+    assert (await who.get("test/playground", key_id=live)).status_code == 400
+    assert f'value="{live}" selected' in (await who.get("live/playground", key_id=live)).text
+    await world.gateway.admin("PATCH", f"/keys/{live}", {"disabled": True})
+    disabled = await who.get("live/playground", key_id=live)
+    assert "This key is disabled" in words_of(disabled.text), "another key would pay"
 
 
 async def test_a_form_of_too_many_fields_is_refused_at_every_door(who: Visitor):

@@ -68,7 +68,7 @@ async def test_the_playground_spends_as_no_key_of_the_other_view(world: Organisa
     said: dict[str, Any] = {"prompt": "A fox", "seed": "77"}
     refused = await who.send("test/playground", "generate", key_id=world.ours.key_id, **said)
     assert refused.status_code == 400
-    assert "here test keys pay" in words_of(refused.text)
+    assert "choose a test one here" in words_of(refused.text)
     made = await who.send("test/playground", "generate", key_id=test_key["id"], **said)
     assert made.status_code == 200
 

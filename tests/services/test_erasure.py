@@ -18,7 +18,7 @@ from gateway.storage import declared, idempotency, tables, tables_accounts, usag
 from gateway.storage.database import Database
 from gateway.storage.generations import Intent
 from gateway.storage.idempotency import Claim
-from gateway.storage.tables_accounts import keys, sessions
+from gateway.storage.tables_accounts import sessions
 from tests.support.ledger import PRICE, Books, flight, intent, stored_image, usage_row
 
 SECRET = "Grace Hopper"
@@ -45,7 +45,7 @@ class World:
         )
         key = await self.accounts.create_key(actor="admin", user_id=made.id, name=SECRET, labels=LABELS)
         await self.accounts.update_user(made.id, {"name": f"{SECRET} II", "labels": LABELS}, actor="admin")
-        self.user_id, self.key_id = made.id, key.key.id
+        self.user_id, self.key_id, self.key_prefix = made.id, key.key.id, key.key.prefix
 
     def row(self, **changes: Any) -> Any:
         mine = {"user_id": self.user_id, "key_id": self.key_id, "tags": {"for": SECRET}, "labels": LABELS}
@@ -95,9 +95,7 @@ async def test_nothing_that_names_the_person_is_left(world: World):
     await world.statements.close("2026-01", Mode.LIVE, actor="admin")
     claim = Claim(world.key_id, SECRET, "hash")
     await world.database.write(lambda conn: idempotency.make(conn, claim, failed.id, now_ms=1))
-    named = sa.select(keys.c.prefix).where(keys.c.id == world.key_id)  # as Sessions names a caller
-    prefix = await world.database.read(lambda conn: conn.execute(named).scalar_one())
-    seated = {"token_hash": "x", "kind": "caller", "subject_id": prefix, "proof": SECRET, "csrf": "y"}
+    seated = {"token_hash": "x", "kind": "caller", "subject_id": world.key_prefix, "proof": SECRET, "csrf": "y"}
     await world.database.write(
         lambda conn: conn.execute(sessions.insert().values(**seated, created_ms=1, expires_ms=2))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -245,7 +246,7 @@ async def set_limit(page: Page) -> Response:
     metric = form.get("metric", "")
     window = None if metric == "concurrency" else form.get("window", "")
     kept = [each for each in await _own_limits(page) if (each["metric"], each["window"]) != (metric, window)]
-    added = {"metric": metric, "amount": form.get("amount", "").strip().removeprefix("$"), "alert_at": _alerts(form)}
+    added = {"metric": metric, "amount": _amount(form), "alert_at": _alerts(form)}
     await _put_limits(page, [*kept, added if window is None else {**added, "window": window}])
     return page.done("saved")
 
@@ -255,6 +256,13 @@ async def unset_limit(page: Page) -> Response:
     kept = [each for each in await _own_limits(page) if (each["metric"], each["window"]) != gone]
     await _put_limits(page, kept)
     return page.done("deleted")
+
+
+def _amount(form: Mapping[str, str]) -> str:
+    text = form.get("amount", "").strip().removeprefix("$")
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        raise InvalidRequest("amount: a plain number is due, like 1000 or 0.5, without commas.", param="amount")
+    return text
 
 
 def _alerts(form: Mapping[str, str]) -> list[int] | None:

@@ -29,7 +29,7 @@ async def playground(page: Page) -> Response:
         return page.show(
             "playground.html", keys=[], key_id="", models=[], model=None, fields=[], quote=None, result=None
         )
-    key_id = _key_id(page, keys)
+    key_id = str(keys[0]["id"]) if keys else ""
     models = (await page.api.get(f"{_prefix(key_id)}/models"))["data"]
     model = _model(page, models)
     fields = [] if model is None else form_fields(model["parameters"], page.form or page.query)
@@ -43,16 +43,22 @@ async def _keys(page: Page) -> Sequence[Mapping[str, Any]] | None:
     if not page.is_administrator:
         return None
     found = (await page.api.get("/admin/v1/keys", mode=page.mode, limit=1000))["data"]
-    usable = [key for key in found if not key["disabled"]]
+    wanted = page.form.get("key_id") or page.query.get("key_id", "")
+    usable = [key for key in found if not key["disabled"] and key["id"] != wanted]
+    if wanted:  # however old it is: no other pays in its place
+        usable.insert(0, await _key(page, wanted))
     names = await page.api.names([key["user_id"] for key in usable])
     return [{**key, "user": names.get(key["user_id"], "")} for key in usable]
 
 
-def _key_id(page: Page, keys: Sequence[Mapping[str, Any]] | None) -> str:
-    if keys is None:
-        return ""
-    wanted = page.form.get("key_id") or page.query.get("key_id", "")
-    return wanted if any(key["id"] == wanted for key in keys) else str(keys[0]["id"])
+async def _key(page: Page, key_id: str) -> Mapping[str, Any]:
+    """One that may be spent as here: in the view of tests no money is spent. Raises InvalidRequest."""
+    key: Mapping[str, Any] = await page.api.get(f"/admin/v1/keys/{key_id}")
+    if key["mode"] != page.mode:
+        raise InvalidRequest(f"This is a {key['mode']} key: choose a {page.mode} one here.", param="key_id")
+    if key["disabled"]:
+        raise InvalidRequest("This key is disabled: enable it, or choose another.", param="key_id")
+    return key
 
 
 def _prefix(key_id: str) -> str:
@@ -64,20 +70,13 @@ def _model(page: Page, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
     return next((model for model in models if model["id"] == wanted), models[0] if models else None)
 
 
-async def _paying(page: Page) -> str:
-    """The id of the key that pays: one of this view, so that nobody spends money where it looks like play."""
-    key_id = page.posted_id("key_id")
-    if not key_id:
-        raise InvalidRequest("Choose the key that pays.", param="key_id")
-    key = await page.api.get(f"/admin/v1/keys/{key_id}")
-    if key["mode"] != page.mode:
-        raise InvalidRequest(f"This is a {key['mode']} key; here {page.mode} keys pay.", param="key_id")
-    return key_id
-
-
 async def _body(page: Page) -> tuple[str, dict[str, Any]]:
     """Where to ask, and the request that the form makes."""
-    key_id = await _paying(page) if page.is_administrator else ""
+    key_id = page.form.get("key_id", "") if page.is_administrator else ""
+    if page.is_administrator and not key_id:
+        raise InvalidRequest("Choose the key that pays.", param="key_id")
+    if page.is_administrator:
+        await _key(page, key_id)
     models = (await page.api.get(f"{_prefix(key_id)}/models"))["data"]
     model = _model(page, models)
     if model is None:
