@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from gateway.demo.provider import FakeProvider, running
-from tests.support.gateway import ADMIN_KEY, Gateway, GatewayProcess
+from tests.support.console import Visitor, signed_in, words_of
+from tests.support.gateway import ADMIN_KEY, Gateway, GatewayProcess, gateway_and_provider
 from tests.support.http_client import open_client
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
@@ -127,3 +128,23 @@ async def test_workers_share_both_ports(tmp_path: Path, postgres: PostgresServer
             return 'worker="1"' in text and 'worker="2"' in text
 
         await until(both_are_shown)
+
+
+async def test_administrators_sign_in_at_their_port_and_callers_at_either(tmp_path: Path) -> None:
+    async with two_doors(tmp_path, FakeProvider()) as (_, callers, operators):
+        administrator = await signed_in(operators)
+        assert "Overview" in await administrator.text("live/overview")
+        key = await operators.new_key()
+        for door in (callers, operators):
+            assert "My usage" in await (await signed_in(door, key)).text("live/mine")
+        refused = await Visitor(callers).sign_in(ADMIN_KEY)
+        assert refused.status_code == 401
+        assert "management port" in words_of(refused.text)
+        carried = Visitor(callers, administrator.cookie)
+        assert (await carried.get("live/overview")).status_code == 303, "the same cookie opens no page here"
+
+
+async def test_there_is_no_console_where_it_is_off(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path / "data", console={"enabled": False}) as (gateway, _):
+        for path in ("/console", "/console/sign-in"):
+            assert (await gateway.get(path)).status_code == 404
