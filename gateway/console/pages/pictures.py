@@ -85,13 +85,32 @@ def snippets(base: str, body: dict[str, Any] | None) -> list[tuple[str, str]]:
         f'client = OpenAI(base_url="{base}/v1", api_key=os.environ["DARKROOM_API_KEY"])\n'
         f"answer = client.images.generate(\n{named}    extra_body={extra!r},\n)\nprint(answer.data[0].url)"
     )
-    node = (
+    return [("curl", curl), ("Python", python), ("Node", _node(base, body, data))]
+
+
+def _node(base: str, body: Any, data: str) -> str:
+    if _is_beyond_node(body):
+        return (
+            f'const answer = await fetch("{base}/v1/images/generations", {{\n  method: "POST",\n  headers: {{\n'
+            '    Authorization: `Bearer ${process.env.DARKROOM_API_KEY}`,\n    "Content-Type": "application/json",\n'
+            f"  }},\n  body: {json.dumps(data, ensure_ascii=False)}, // as text: its numbers are beyond JavaScript's\n"
+            "}).then((response) => response.json());\nconsole.log(answer.data[0].url);"
+        )
+    return (
         'import OpenAI from "openai";\n\n'
         f'const client = new OpenAI({{ baseURL: "{base}/v1", apiKey: process.env.DARKROOM_API_KEY }});\n'
-        f"const answer = await client.images.generate({json.dumps(body, ensure_ascii=False, indent=2)});\n"
+        f"const answer = await client.images.generate({data});\n"
         "console.log(answer.data[0].url);"
     )
-    return [("curl", curl), ("Python", python), ("Node", node)]
+
+
+def _is_beyond_node(value: Any) -> bool:
+    """Whether a whole number is in it that JavaScript would round: a seed asks for another picture then."""
+    if isinstance(value, dict):
+        return any(_is_beyond_node(each) for each in value.values())
+    if isinstance(value, list):
+        return any(_is_beyond_node(each) for each in value)
+    return isinstance(value, int) and abs(value) >= 2**53
 
 
 async def thumbnail(page: Page) -> Response:
