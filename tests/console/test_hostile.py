@@ -66,6 +66,19 @@ async def test_money_is_spent_by_the_key_that_was_chosen_and_in_its_own_view_alo
     assert "This key is disabled" in words_of(disabled.text), "another key would pay"
 
 
+async def test_the_script_is_told_in_a_part_of_a_page_and_never_in_a_whole_one(who: Visitor, world: Organisation):
+    for action in ("quote", "generate"):
+        for key_id, seed, said in (
+            (world.ours.key_id, "1.2.3", "seed: '1.2.3' is not a number."),
+            ("key_none", "1", "There is no key"),
+        ):
+            form: dict[str, Any] = {"csrf": await who.csrf(), "key_id": key_id, "model": "flux-pro", "seed": seed}
+            accept = {"accept": "text/x-fragment"}
+            answer = await who.request("POST", "live/playground", data={**form, "action": action}, headers=accept)
+            assert said in words_of(answer.text)
+            assert "<html" not in answer.text
+
+
 async def test_a_form_of_too_many_fields_is_refused_at_every_door(who: Visitor):
     form = "&".join(f"f{at}=1" for at in range(4001))
     for path in ("live/teams", "sign-in", "sign-out"):

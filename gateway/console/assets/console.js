@@ -102,6 +102,7 @@ function quoteAndGenerate() {
     const body = new URLSearchParams(new FormData(form));
     body.set("action", action);
     const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { accept: "text/x-fragment" } });
+    if (answer.redirected) location.reload();  // signed out in the meantime: the door leads back here
     return answer.text();
   };
   const ask = async () => {

@@ -69,7 +69,7 @@ def base_url(page: Page) -> str:
 
 
 def snippets(base: str, body: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """The same call as curl, Python and, if its numbers can say it, Node; none when the prompt was not kept."""
+    """The same call as curl, Python and Node; none when the prompt was not kept."""
     if body is None:
         return []
     data = json.dumps(body, ensure_ascii=False, indent=2)
@@ -85,19 +85,32 @@ def snippets(base: str, body: dict[str, Any] | None) -> list[tuple[str, str]]:
         f'client = OpenAI(base_url="{base}/v1", api_key=os.environ["DARKROOM_API_KEY"])\n'
         f"answer = client.images.generate(\n{named}    extra_body={extra!r},\n)\nprint(answer.data[0].url)"
     )
-    node = (
+    return [("curl", curl), ("Python", python), ("Node", _node(base, body, data))]
+
+
+def _node(base: str, body: Any, data: str) -> str:
+    if _is_beyond_node(body):
+        return (
+            f'const answer = await fetch("{base}/v1/images/generations", {{\n  method: "POST",\n  headers: {{\n'
+            '    Authorization: `Bearer ${process.env.DARKROOM_API_KEY}`,\n    "Content-Type": "application/json",\n'
+            f"  }},\n  body: {json.dumps(data, ensure_ascii=False)}, // as text: its numbers are beyond JavaScript's\n"
+            "}).then((response) => response.json());\nconsole.log(answer.data[0].url);"
+        )
+    return (
         'import OpenAI from "openai";\n\n'
         f'const client = new OpenAI({{ baseURL: "{base}/v1", apiKey: process.env.DARKROOM_API_KEY }});\n'
-        f"const answer = await client.images.generate({json.dumps(body, ensure_ascii=False, indent=2)});\n"
+        f"const answer = await client.images.generate({data});\n"
         "console.log(answer.data[0].url);"
     )
-    found = [("curl", curl), ("Python", python), ("Node", node)]
-    return found if all(_is_exact(value) for value in body.values()) else found[:2]
 
 
-def _is_exact(value: Any) -> bool:
-    """Whether JavaScript's numbers can say it."""
-    return not isinstance(value, int) or abs(value) < 2**53
+def _is_beyond_node(value: Any) -> bool:
+    """Whether a whole number is in it that JavaScript would round: a seed asks for another picture then."""
+    if isinstance(value, dict):
+        return any(_is_beyond_node(each) for each in value.values())
+    if isinstance(value, list):
+        return any(_is_beyond_node(each) for each in value)
+    return isinstance(value, int) and abs(value) >= 2**53
 
 
 async def thumbnail(page: Page) -> Response:

@@ -85,7 +85,10 @@ async def _body(page: Page) -> tuple[str, dict[str, Any]]:
 
 
 async def quote(page: Page) -> Response:
-    prefix, body = await _body(page)
+    try:
+        prefix, body = await _body(page)
+    except (ApiRefusal, InvalidRequest) as refusal:
+        return _fragment(page, "quote.html", quote=None, refusal=_for_script(page, refusal))
     try:
         answer = await page.api.send("POST", f"{prefix}/images/quote", body)
     except ApiRefusal as refusal:
@@ -94,13 +97,28 @@ async def quote(page: Page) -> Response:
 
 
 async def generate(page: Page) -> Response:
-    prefix, body = await _body(page)
+    try:
+        prefix, body = await _body(page)
+    except (ApiRefusal, InvalidRequest) as refusal:
+        said = _for_script(page, refusal)
+        return _fragment(page, "result.html", refusal=said, headers=[], snippets=[])
     try:
         answer = await page.api.call("POST", f"{prefix}/images/generations", json=body)
     except ApiRefusal as refusal:
         return _fragment(page, "result.html", refusal=refusal, **_result(page, body, refusal.headers, []))
     pictures = answer.json()["images"]
     return _fragment(page, "result.html", refusal=None, **_result(page, body, answer.headers, pictures))
+
+
+def _for_script(page: Page, refusal: ApiRefusal | InvalidRequest) -> Mapping[str, Any]:
+    """What made no request at all, as the script puts it into the page; without it the page itself is shown again."""
+    if not _is_for_script(page):
+        raise refusal
+    return {"code": refusal.code, "message": refusal.message, "issues": []}
+
+
+def _is_for_script(page: Page) -> bool:
+    return "text/x-fragment" in page.request.headers.get("accept", "")
 
 
 def _result(page: Page, body: dict[str, Any], headers: Mapping[str, str], pictures: Sequence[Any]) -> dict[str, Any]:
@@ -119,7 +137,7 @@ def _result(page: Page, body: dict[str, Any], headers: Mapping[str, str], pictur
 
 def _fragment(page: Page, template: str, **context: Any) -> Response:
     """For the script a part of the page, without it a page of its own."""
-    if "text/x-fragment" in page.request.headers.get("accept", ""):
+    if _is_for_script(page):
         return HTMLResponse(render(template, page=page, **context))
     return page.show("answered.html", part=template, **context)
 
