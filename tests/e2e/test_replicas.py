@@ -15,6 +15,7 @@ import pytest
 
 from gateway.demo.provider import FakeProvider
 from tests.e2e.test_money import billed, books, month_budget
+from tests.support.console import signed_in, words_of
 from tests.support.gateway import Gateway
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy, proxy_to
@@ -229,8 +230,11 @@ async def test_with_postgresql_gone_hits_go_on_and_their_rows_come_later(engines
         for gateway in replicas.gateways[1:]:  # they know the key, and of the pictures only the first
             assert (await gateway.generate(key, seed=1)).status_code == 200
         bought = len(replicas.fake.bill)
+        visitor = await signed_in(replicas.first)
 
         async def meanwhile() -> None:
+            page = await visitor.get("live/overview")
+            assert (page.status_code, "database can't be used right now" in words_of(page.text)) == (503, True)
             hits = await asyncio.gather(*(replicas.next.generate(key, seed=1 + n % 10) for n in range(300)))
             assert statuses(hits) == {200: 300}
             assert {hit.headers["cache-status"] for hit in hits} == {"darkroom; hit"}
