@@ -165,7 +165,7 @@ class Console:
         return page
 
 
-_NO_SUCH_PAGE = "Nothing is at this address. The menu leads to what there is."
+_NO_SUCH_PAGE = "Nothing is at this address."
 
 
 async def _act(page: Page, view: View) -> Response:
