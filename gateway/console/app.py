@@ -84,7 +84,8 @@ class Console:
                 await self._resources.sessions.sign_out(token)
                 raise InvalidApiKey("Administrators sign in at the management port (management.port).")
         except DarkroomError as refusal:
-            self._throttle.failed(address, time.monotonic())
+            if refusal.status < 500:  # an outage of ours is no guess
+                self._throttle.failed(address, time.monotonic())
             return self._sign_in_page(target, _why_not(refusal), status=refusal.status)
         response = RedirectResponse(target or ROOT, status_code=303)
         self._set_cookie(request, response, token, self._resources.sessions.life_s)
@@ -165,7 +166,7 @@ class Console:
         return page
 
 
-_NO_SUCH_PAGE = "Nothing is at this address. The menu leads to what there is."
+_NO_SUCH_PAGE = "Nothing is at this address."
 
 
 async def _act(page: Page, view: View) -> Response:

@@ -26,7 +26,11 @@ async def full(tmp_path: Path) -> AsyncIterator[Organisation]:
     async with organisation(tmp_path / "data") as world:
         gateway = world.gateway
         await gateway.admin("PUT", f"/users/{world.ours.user_id}/limits", LIMITS)
-        await gateway.admin("POST", "/webhooks", {"name": "Pager", "url": "http://127.0.0.1:9/"})
+        await gateway.admin(
+            "POST",
+            "/webhooks",
+            {"name": "Pager", "url": "http://127.0.0.1:9/services/a/path/that/is/as/long/as/those/of/chats/are"},
+        )
         await gateway.generate(world.ours.key, seed=1, prompt="Of Ours", headers={"darkroom-tags": "app=search"})
         await gateway.generate(world.ours.key, seed=77)
         yield world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -77,6 +78,18 @@ async def test_the_script_is_told_in_a_part_of_a_page_and_never_in_a_whole_one(w
             answer = await who.request("POST", "live/playground", data={**form, "action": action}, headers=accept)
             assert said in words_of(answer.text)
             assert "<html" not in answer.text
+
+
+async def test_to_rename_a_user_lets_it_not_out_of_its_deleted_team(who: Visitor, world: Organisation):
+    await world.gateway.admin("DELETE", f"/teams/{world.ours.id}")
+    page = (await who.get(f"live/users/{world.ours.user_id}")).text
+    [chosen] = re.findall(r'<option value="([^"]+)" selected>', page[page.index('name="team_id"') :])
+    assert chosen == world.ours.id
+    saved = await who.send(f"live/users/{world.ours.user_id}", "update", name="Renamed", team_id=chosen)
+    assert saved.status_code == 303, words_of(saved.text)
+    user = await world.gateway.admin("GET", f"/users/{world.ours.user_id}")
+    assert (user["name"], user["team_id"]) == ("Renamed", world.ours.id)
+    assert (await world.gateway.generate(world.ours.key, seed=1)).status_code == 403
 
 
 async def test_a_form_of_too_many_fields_is_refused_at_every_door(who: Visitor):

@@ -15,7 +15,8 @@ import pytest
 
 from gateway.demo.provider import FakeProvider
 from tests.e2e.test_money import billed, books, month_budget
-from tests.support.gateway import Gateway
+from tests.support.console import Visitor, signed_in, words_of
+from tests.support.gateway import ADMIN_KEY, Gateway
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.replicas import Engines, Fleet, engines_for, fleet
@@ -229,6 +230,7 @@ async def test_with_postgresql_gone_hits_go_on_and_their_rows_come_later(engines
         for gateway in replicas.gateways[1:]:  # they know the key, and of the pictures only the first
             assert (await gateway.generate(key, seed=1)).status_code == 200
         bought = len(replicas.fake.bill)
+        visitor = await signed_in(replicas.first)
 
         async def meanwhile() -> None:
             hits = await asyncio.gather(*(replicas.next.generate(key, seed=1 + n % 10) for n in range(300)))
@@ -236,6 +238,10 @@ async def test_with_postgresql_gone_hits_go_on_and_their_rows_come_later(engines
             assert {hit.headers["cache-status"] for hit in hits} == {"darkroom; hit"}
             refused = await asyncio.gather(*(replicas.next.generate(key, seed=1000 + n) for n in range(30)))
             assert {answer.json()["error"]["code"] for answer in refused} == {"ledger_unavailable"}
+            page = await visitor.get("live/overview")
+            assert (page.status_code, "database can't be used right now" in words_of(page.text)) == (503, True)
+            tries = [await Visitor(replicas.first).sign_in(ADMIN_KEY) for _ in range(10)]
+            assert statuses(tries) == {503: 10}
 
         await lose_postgres(engines, meanwhile)
         assert len(replicas.fake.bill) == bought == 10
@@ -244,6 +250,7 @@ async def test_with_postgresql_gone_hits_go_on_and_their_rows_come_later(engines
             return all([(await gateway.get("/readyz")).is_success for gateway in replicas.gateways])
 
         await until(is_back)
+        await signed_in(replicas.first)  # what failed by the outage was no guess
         await settled(replicas)
 
         async def all_rows() -> bool:

@@ -158,7 +158,11 @@ async def create_user(page: Page) -> Response:
 
 
 async def update_user(page: Page) -> Response:
-    await page.api.send("PATCH", f"/admin/v1/users/{page.id()}", _user_values(page))
+    """A team that stays is not sent: it may be deleted, which keeps its users' keys shut until they are moved."""
+    values = _user_values(page)
+    if values["team_id"] == (await page.api.get(f"/admin/v1/users/{page.id()}"))["team_id"]:
+        del values["team_id"]
+    await page.api.send("PATCH", f"/admin/v1/users/{page.id()}", values)
     return page.done("saved")
 
 
