@@ -96,14 +96,19 @@ def _report(conn: sa.Connection) -> list[str]:
 
 
 def _bought_without_row(conn: sa.Connection) -> list[str]:
-    """Of those since the oldest row of the usage log, which retention may have cut."""
+    """Of those since the oldest row of the usage log, which retention may have cut.
+
+    What was reserved and never sent is no purchase: when the answer to that commit is lost, its call is in the log as
+    refused, and recovery finds and releases it.
+    """
     oldest = sa.select(sa.func.min(usage_log.c.at_ms)).scalar_subquery()
     its_own = (
         usage_log.c.generation_id == _g.id,
         usage_log.c.outcome != sa.literal_column("'hit'"),
     )  # what the index holds
     row = sa.select(usage_log.c.id).where(*its_own).exists()
-    return _ids(conn, _g.status.in_(("succeeded", "failed")), _g.created_ms > oldest, ~row)
+    was_sent = _g.sent_ms.is_not(None)
+    return _ids(conn, _g.status.in_(("succeeded", "failed")), was_sent, _g.created_ms > oldest, ~row)
 
 
 def _entries_without_pictures(conn: sa.Connection) -> list[str]:
