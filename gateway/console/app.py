@@ -100,12 +100,10 @@ class Console:
         return HTMLResponse(body, status_code=status)
 
     async def _sign_out(self, request: Request) -> Response:
-        token = request.cookies.get(COOKIE, "")
-        signed_in = await self._resources.sessions.find(token) if token else None
-        if signed_in is not None:
-            page = Page(request, Api(self._inner, signed_in.identity), signed_in.identity, "live", signed_in.csrf)
+        page = await self._visit(request)
+        if page is not None:
             await read_form(page)
-            await self._resources.sessions.sign_out(token)
+            await self._resources.sessions.sign_out(request.cookies[COOKIE])
         response = RedirectResponse(f"{ROOT}/sign-in", status_code=303)
         self._set_cookie(request, response, "", 0)
         return response
@@ -150,19 +148,27 @@ class Console:
 
         return serve
 
-    async def _page(self, request: Request, mode: str) -> Page | Response:
-        """The visit; for who is not signed in the way to the door."""
+    async def _visit(self, request: Request) -> Page | None:
+        """Of whoever is signed in, in the live view; None: nobody is."""
         token = request.cookies.get(COOKIE, "")
         signed_in = await self._resources.sessions.find(token) if token else None
-        if signed_in is None or not self._lets_in(signed_in.identity):
+        if signed_in is None:
+            return None
+        identity, csrf = signed_in
+        return Page(
+            request, Api(self._inner, identity), identity, "live", csrf, self._resources.settings.server.base_url
+        )
+
+    async def _page(self, request: Request, mode: str) -> Page | Response:
+        """The visit; for who is not signed in the way to the door."""
+        page = await self._visit(request)
+        if page is None or not self._lets_in(page.who):
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             query = f"?next={quote(target)}" if request.method != "POST" and target != ROOT else ""
             return RedirectResponse(f"{ROOT}/sign-in{query}", status_code=303)
-        request.scope["darkroom.base_url"] = self._resources.settings.server.base_url
-        page = Page(request, Api(self._inner, signed_in.identity), signed_in.identity, mode, signed_in.csrf)
         if mode not in list(Mode):
-            page.mode = "live"
             return page.show("problem.html", status_code=404, title="No such page", message=_NO_SUCH_PAGE)
+        page.mode = mode
         return page
 
 
@@ -194,7 +200,7 @@ def _repeated(page: Page) -> Sequence[tuple[str, str]]:
 
 def _may_look(page: Page, view: View) -> bool:
     if isinstance(page.who, Administrator):
-        return not view.for_callers or view.path == "playground" or view.path.startswith("playground/")
+        return view.for_administrators
     return view.for_callers and page.mode == page.who.mode
 
 

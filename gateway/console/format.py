@@ -111,4 +111,4 @@ FILTERS = {
     "money": money, "count": count, "moment": moment, "day": day, "milliseconds": milliseconds, "size": size,
     "short": short, "words": words, "limit_name": limit_name, "amount": amount, "told": told,
 }  # fmt: skip
-FUNCTIONS = {"percent": percent, "change": change, "escape": escape}
+FUNCTIONS = {"percent": percent, "change": change}

@@ -56,13 +56,16 @@ class Stale(DarkroomError):
 
 @dataclass(slots=True)
 class Page:
-    """`problem`: what was refused of a form that this page now shows again, `form` with what it said."""
+    """`base_url`: where callers reach the gateway. `problem`: what was refused of a form that this page now shows again,
+    `form` with what it said.
+    """
 
     request: Request
     api: Api
     who: Administrator | Caller
     mode: str
     csrf: str
+    base_url: str
     problem: str | None = None
     issues: list[str] = field(default_factory=list)
     form: Form = field(default_factory=ImmutableMultiDict)
@@ -198,9 +201,10 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A page below `/console/{mode}/`: how it is shown, and what its forms do by the name of their action."""
+    """A page below `/console/{mode}/`: for whom, how it is shown, and what its forms do by the name of their action."""
 
     path: str
     show: Show
     actions: Mapping[str, Action] = field(default_factory=dict)
+    for_administrators: bool = True
     for_callers: bool = False

@@ -57,9 +57,10 @@ class UsageSums:
 
 def usage_sums(conn: sa.Connection, query: UsageQuery) -> list[UsageSums]:
     """The same group may come in several parts, from several tables."""
+    tags_since_ms = 0 if query.tag is None else usage_tags.whole_since(conn)
     return [
         part
-        for source, from_ms, to_ms in _sources(query, usage_tags.whole_since(conn))
+        for source, from_ms, to_ms in _sources(query, tags_since_ms)
         for part in _sums_of(conn, query, source, from_ms=from_ms, to_ms=to_ms)
     ]
 

@@ -45,6 +45,5 @@ async def limits_of(
 ) -> list[AppliedLimitUse]:
     """All limits that apply here, those of wider scopes and the defaults included, the widest first."""
     scope = ScopeKind(scopes.removesuffix("s"))
-    await resources.accounts.within(admin.team_id).get_limits(scope, scope_id)  # NotFound of what is not seen
-    found = await resources.limit_usage.of(scope, scope_id, mode=mode.value)
+    found = await resources.limit_usage.of(scope, scope_id, mode=mode.value, team_id=admin.team_id)
     return [applied_limit_use(applied) for applied in found]

@@ -8,7 +8,7 @@ import datetime as dt
 from starlette.responses import Response
 
 from gateway.console.page import Page, View
-from gateway.console.pages.pictures import base_url, receipt_parameters, snippets
+from gateway.console.pages.pictures import image_id, receipt_parameters, snippets
 from gateway.console.periods import PRESETS, read_period
 
 _PAGE = 48
@@ -39,22 +39,19 @@ async def pictures(page: Page) -> Response:
 
 async def picture(page: Page) -> Response:
     receipt = await page.api.get(f"/v1/generations/{page.id()}")
-    images = [
-        {**image, "id": None if image["url"] is None else image["url"].split("?")[0].rsplit("/", 1)[-1].split(".")[0]}
-        for image in receipt["images"]
-    ]
+    images = [{**image, "id": None if image["url"] is None else image_id(image["url"])} for image in receipt["images"]]
     asked = receipt["parameters"]
     body = {"model": receipt["model"], **asked} if asked and "prompt" in asked else None
     return page.show(
         "my_picture.html",
         receipt={**receipt, "images": images},
         shown=receipt_parameters(asked),
-        snippets=snippets(base_url(page), body),
+        snippets=snippets(page.base_url, body),
     )
 
 
 VIEWS = [
-    View("mine", mine, for_callers=True),
-    View("pictures", pictures, for_callers=True),
-    View("pictures/{id}", picture, for_callers=True),
+    View("mine", mine, for_administrators=False, for_callers=True),
+    View("pictures", pictures, for_administrators=False, for_callers=True),
+    View("pictures/{id}", picture, for_administrators=False, for_callers=True),
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
@@ -46,7 +48,7 @@ async def picture(page: Page) -> Response:
         "picture.html",
         receipt=receipt,
         names=names,
-        snippets=snippets(base_url(page), receipt["repeat_body"]),
+        snippets=snippets(page.base_url, receipt["repeat_body"]),
         shown=receipt_parameters(receipt["request"]),
     )
 
@@ -62,10 +64,9 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def base_url(page: Page) -> str:
-    """Where callers reach the gateway."""
-    url: str = page.request.scope["darkroom.base_url"]
-    return url
+def image_id(address: str) -> str:
+    """Of the picture at an address of ours, signed or not: its file's name."""
+    return PurePosixPath(urlsplit(address).path).stem
 
 
 def snippets(base: str, body: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -164,5 +165,5 @@ VIEWS = [
         {"purge": Action(purge, confirm=_PURGE), "settle": Action(settle), "adjust": Action(adjust)},
     ),
     View("thumbnails/{id}", thumbnail),
-    View("my-thumbnails/{id}", thumbnail, for_callers=True),
+    View("my-thumbnails/{id}", thumbnail, for_administrators=False, for_callers=True),
 ]

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from gateway.console.api import ApiRefusal
 from gateway.console.page import Action, Page, View
-from gateway.console.pages.pictures import base_url, snippets
+from gateway.console.pages.pictures import image_id, snippets
 from gateway.console.schema_form import form_fields, read_parameters
 from gateway.console.templating import render
 from gateway.errors import InvalidRequest
@@ -26,16 +26,12 @@ _HEADERS = (
 async def playground(page: Page) -> Response:
     keys = await _keys(page)
     if keys is not None and not keys:
-        return page.show(
-            "playground.html", keys=[], key_id="", models=[], model=None, fields=[], quote=None, result=None
-        )
+        return page.show("playground.html", keys=[], key_id="", models=[], model=None, fields=[])
     key_id = str(keys[0]["id"]) if keys else ""
     models = (await page.api.get(f"{_prefix(key_id)}/models"))["data"]
     model = _model(page, models)
     fields = [] if model is None else form_fields(model["parameters"], page.form or page.query)
-    return page.show(
-        "playground.html", keys=keys, key_id=key_id, models=models, model=model, fields=fields, quote=None, result=None
-    )
+    return page.show("playground.html", keys=keys, key_id=key_id, models=models, model=model, fields=fields)
 
 
 async def _keys(page: Page) -> Sequence[Mapping[str, Any]] | None:
@@ -72,10 +68,11 @@ def _model(page: Page, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
 
 async def _body(page: Page) -> tuple[str, dict[str, Any]]:
     """Where to ask, and the request that the form makes."""
-    key_id = page.form.get("key_id", "") if page.is_administrator else ""
-    if page.is_administrator and not key_id:
-        raise InvalidRequest("Choose the key that pays.", param="key_id")
+    key_id = ""
     if page.is_administrator:
+        key_id = page.posted_id("key_id")
+        if not key_id:
+            raise InvalidRequest("Choose the key that pays.", param="key_id")
         await _key(page, key_id)
     models = (await page.api.get(f"{_prefix(key_id)}/models"))["data"]
     model = _model(page, models)
@@ -126,9 +123,9 @@ def _result(page: Page, body: dict[str, Any], headers: Mapping[str, str], pictur
     return {
         "headers": [(name, headers[name]) for name in _HEADERS if name in headers],
         "pictures": pictures,
-        "ids": [str(each["url"]).split("?")[0].rsplit("/", 1)[-1].split(".")[0] for each in pictures],
+        "ids": [image_id(each["url"]) for each in pictures],
         "generation_id": generation_id,
-        "snippets": snippets(base_url(page), body),
+        "snippets": snippets(page.base_url, body),
         "cost_usd": headers.get("darkroom-cost-usd"),
         "saved_usd": headers.get("darkroom-saved-usd"),
         "cache_status": headers.get("cache-status", ""),
