@@ -56,8 +56,9 @@ class Stale(DarkroomError):
 
 @dataclass(slots=True)
 class Page:
-    """`base_url`: where callers reach the gateway. `problem`: what was refused of a form that this page now shows again,
-    `form` with what it said.
+    """`base_url`: where callers reach the gateway.
+
+    `problem`: what was refused of a form that this page now shows again, `form` with what it said.
     """
 
     request: Request
