@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL
 
 from gateway.storage import tables
 from gateway.storage.database import Database, open_database
+from tests.support.administrators import Organisation, organisation
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.s3 import S3Server, running_s3
 from tests.support.valkey import ValkeyServer, running_valkey
@@ -71,3 +72,10 @@ async def database(database_url: URL) -> AsyncIterator[Database]:
     opened = open_database(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Organisation]:
+    """Two teams with a live purchase each, and an administrator of every role."""
+    async with organisation(tmp_path / "data") as made:
+        yield made

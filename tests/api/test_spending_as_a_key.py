@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from gateway.domain.administrator import Role
-from tests.support.administrators import Organisation, organisation
+from tests.support.administrators import Organisation
 
 BODY: dict[str, Any] = {"model": "flux-pro", "prompt": "A lighthouse at dawn", "seed": 5}
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[Organisation]:
-    async with organisation(tmp_path / "data") as made:
-        yield made
 
 
 async def test_the_key_pays_and_the_audit_log_says_who_did_it(world: Organisation) -> None:

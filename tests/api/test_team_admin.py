@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from gateway.domain.administrator import Role
-from tests.support.administrators import Organisation, organisation
+from tests.support.administrators import Organisation
 
 ME = Role.TEAM_ADMIN
 A_LIMIT = [{"metric": "images", "window": "day", "amount": "5"}]
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[Organisation]:
-    async with organisation(tmp_path) as made:
-        yield made
 
 
 async def status(world: Organisation, method: str, path: str, json: Any = None, **params: Any) -> int:
