@@ -16,7 +16,7 @@ from gateway.demo.provider import FakeProvider, running
 from tests.support.gateway import Gateway, GatewayProcess
 from tests.support.http_client import open_client
 from tests.support.replicas import Engines, process_fleet
-from tests.support.waiting import until
+from tests.support.waiting import past_its_news, until
 
 WORKERS = 2
 
@@ -54,18 +54,6 @@ async def calls(gateway: Gateway, key: str, count: int) -> Counter[int]:
             return (await Gateway(gateway.base_url, http).generate(key, seed=seed)).status_code
 
     return Counter(await asyncio.gather(*(one(1 + number % 5) for number in range(count))))
-
-
-async def calls_until_news_is_old(gateway: Gateway, key: str) -> int:
-    """How many calls a new key made until every worker has heard of it by the table of changes too: what a worker holds
-    of a key is dropped at such news, and with SQL gone it could not be had again.
-    """
-    loop = asyncio.get_running_loop()
-    made, until_s = 0, loop.time() + 3
-    while loop.time() < until_s:
-        assert await calls(gateway, key, 30) == {200: 30}
-        made += 30
-    return made
 
 
 async def test_workers_share_port_limits_cache_and_metrics(
@@ -157,7 +145,12 @@ async def test_what_more_workers_left_is_delivered_by_fewer(
             gateway = found.gateways[0]
             await all_ready(gateway, 3)
             key = await gateway.new_key()
-            known = await calls_until_news_is_old(gateway, key)
+
+            async def thirty() -> int:
+                assert await calls(gateway, key, 30) == {200: 30}
+                return 30
+
+            known = await past_its_news(thirty)
             await asyncio.to_thread(engines.postgres.stop)  # so that rows stay in the journals
             try:
                 hits = await calls(gateway, key, 60)
