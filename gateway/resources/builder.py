@@ -148,6 +148,7 @@ class Builder:
         follower.subscribe(self._answers.on_change, forget_all=self._answers.clear)
         await follower.start()
         self._stack.push_async_callback(follower.stop)
+        self._background(self._callers.run())
 
     async def _set_up_purchases(self) -> None:
         """Buying, and recovery: what an earlier process left is settled before the first call."""

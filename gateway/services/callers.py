@@ -5,15 +5,17 @@ SQL gone: callers in memory go on; an unknown key gets `ledger_unavailable`.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import sqlalchemy as sa
 
 from gateway.domain.api_key import PREFIX_LENGTH, ApiKey, matches, parse_api_key
 from gateway.domain.caller import Caller, effective_limits
 from gateway.domain.limits import DefaultLimit, Limit, ScopeKind
-from gateway.errors import InvalidApiKey
+from gateway.errors import InvalidApiKey, LedgerUnavailable
 from gateway.services.clock import clock
 from gateway.storage import limits
 from gateway.storage.accounts import CallerRow, find_caller
@@ -22,9 +24,14 @@ from gateway.storage.database import Database
 _MALFORMED = "This is not a Darkroom key: it has a wrong form or checksum. Was it copied whole?"
 _UNKNOWN = "This key is not known here. Ask an administrator for a new one."
 
+_READ_AT_ONCE = 100
+
 
 class CallerDirectory:
-    """Callers by key. Memory holds the last `capacity` used; a change in SQL drops whom it concerns."""
+    """Callers by key. Memory holds the last `capacity` used.
+
+    A change in SQL drops whom it concerns; `run` reads them again at once, lest SQL be gone when they call next.
+    """
 
     def __init__(
         self,
@@ -47,6 +54,8 @@ class CallerDirectory:
         dictionary compares text only where the whole hash agrees, which is keyed by the process's own secret."""
         self._prefixes: dict[str, set[str]] = {}  # by the id of a key, a user or a team
         self._generation = 0
+        self._dropped: set[str] = set()  # by a change, and not read again yet
+        self._drop_heard = asyncio.Event()
 
     async def authenticate(self, token: str) -> Caller:
         """Raises InvalidApiKey, KeyDisabled, and LedgerUnavailable when SQL is needed and gone."""
@@ -78,6 +87,8 @@ class CallerDirectory:
             self._generation += 1
             for prefix in tuple(self._prefixes.get(object_id, ())):
                 self._drop(prefix)
+                self._dropped.add(prefix)
+                self._drop_heard.set()
 
     def clear(self) -> None:
         self._generation += 1
@@ -85,6 +96,28 @@ class CallerDirectory:
         self._proven.clear()
         self._tokens.clear()
         self._prefixes.clear()
+
+    async def run(self) -> None:
+        """Reads again whom a change dropped, for as long as the process lives. With SQL gone nobody is read."""
+        while True:
+            await self._drop_heard.wait()
+            self._drop_heard.clear()
+            try:
+                while self._dropped:
+                    await self._read_dropped()
+            except LedgerUnavailable:
+                self._dropped.clear()
+
+    async def _read_dropped(self) -> None:
+        prefixes = tuple(islice(self._dropped, _READ_AT_ONCE))
+        generation = self._generation
+        found = await self._database.read(lambda conn: [self._find(conn, prefix) for prefix in prefixes])
+        if generation != self._generation:
+            return  # what was read may be what a change was about: once more
+        self._dropped.difference_update(prefixes)
+        for caller in found:
+            if caller is not None and caller.key_prefix not in self._held:
+                self._hold(caller)
 
     async def _load(self, key: ApiKey) -> Caller:
         generation = self._generation

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from gateway.domain.api_key import Mode, new_api_key
+from gateway.domain.caller import Caller
 from gateway.domain.declaration import LimitEntry
 from gateway.domain.limits import DefaultLimit, Metric, ScopeKind, Window
-from gateway.errors import InvalidApiKey, KeyDisabled
+from gateway.errors import InvalidApiKey, KeyDisabled, LedgerUnavailable
 from gateway.services.accounts import AccountService, NewKey
 from gateway.services.callers import CallerDirectory
 from gateway.services.changes import ChangeFollower
 from gateway.storage.database import Database, T, Work
+from tests.support.waiting import until
 
 PEPPER = b"pepper-of-the-tests"
 ACTOR = "admin"
@@ -198,6 +201,83 @@ async def test_a_change_drops_only_those_whom_it_concerns(world: World):
     world.callers.invalidate("user", one.key.user_id)
     assert world.callers.known(one.text) is None
     assert world.callers.known(other.text) is not None
+
+
+@pytest.fixture
+async def reading(world: World) -> AsyncIterator[World]:
+    """A world whose directory reads again whom a change dropped."""
+    task = asyncio.create_task(world.callers.run())
+    yield world
+    task.cancel()
+
+
+async def known_again(world: World, key: NewKey) -> Caller:
+    async def known() -> Caller | None:
+        return world.callers.known(key.text)
+
+    found = await until(known)
+    assert found is not None
+    return found
+
+
+async def test_whom_a_change_dropped_is_known_again_before_it_calls(reading: World):
+    key, unused = await reading.new_key(), await reading.new_key()
+    await reading.callers.authenticate(key.text)
+    for name in ("one", "two"):
+        await reading.accounts.update_user(key.key.user_id, {"labels": {name: "1"}}, actor=ACTOR)
+        assert reading.callers.known(key.text) is None  # never the old one
+        assert (await known_again(reading, key)).labels == {name: "1"}
+    assert reading.watched.reads == 3
+    assert reading.callers.known(unused.text) is None
+
+
+async def test_a_key_that_a_change_deleted_is_refused_without_sql(reading: World):
+    key = await reading.new_key()
+    await reading.callers.authenticate(key.text)
+    await reading.accounts.delete_key(key.key.id, actor=ACTOR)
+    reading.clock_s = time.time() + 1
+
+    async def refused() -> bool:
+        try:
+            return reading.callers.known(key.text) is not None
+        except KeyDisabled:
+            return True
+
+    assert await until(refused)
+    assert reading.watched.reads == 2
+
+
+async def test_what_changes_while_it_is_read_again_is_read_once_more(reading: World):
+    key = await reading.new_key()
+    await reading.callers.authenticate(key.text)
+
+    def change_once() -> None:
+        reading.watched.during = lambda: None
+        reading.callers.invalidate("key", key.key.id)
+
+    reading.watched.during = change_once
+    reading.callers.invalidate("key", key.key.id)
+    await known_again(reading, key)
+    assert reading.watched.reads == 3
+
+
+async def test_with_sql_gone_nobody_is_read_again_until_the_next_change(reading: World):
+    key = await reading.new_key()
+    await reading.callers.authenticate(key.text)
+    tried = asyncio.Event()
+
+    def fail() -> None:
+        tried.set()
+        raise LedgerUnavailable("gone")
+
+    reading.watched.during = fail
+    reading.callers.invalidate("key", key.key.id)
+    await tried.wait()
+    reading.watched.during = lambda: None
+    assert reading.callers.known(key.text) is None
+    await reading.callers.authenticate(key.text)
+    reading.callers.invalidate("key", key.key.id)
+    await known_again(reading, key)
 
 
 async def test_what_was_read_before_an_invalidation_is_not_kept(world: World):

@@ -22,7 +22,7 @@ async def until(look: Callable[[], Awaitable[T]]) -> T:
 
 async def past_its_news(call: Callable[[], Awaitable[int]]) -> int:
     """How many calls were made, as `call` counts them, until every process has heard of a new key by the table of
-    changes. Each looks at it once a second: what it holds of the key is dropped then, and read again while SQL is there.
+    changes. Each looks at it once a second, and reads the key again then: SQL must not go in the middle of that.
     """
     loop = asyncio.get_running_loop()
     made, until_s = 0, loop.time() + _NEWS_S
