@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
-import httpx
 import msgspec
 
 from gateway.domain.answer import ProviderAnswer
@@ -14,7 +13,7 @@ from gateway.domain.outcome import Unreadable, UpstreamFailure
 from gateway.providers.aimlapi_answer import read_answer, read_refusal
 from gateway.providers.aimlapi_books import logs_query, read_balance, read_page
 from gateway.providers.base import BooksUnavailable, Order, ProviderKey
-from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, event_of, read_capped
+from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, event_of
 from gateway.providers.image_fetch import ImageFetcher
 
 _ROUTE = "/v1/images/generations"
@@ -70,8 +69,8 @@ class AimlapiProvider:
                     "POST", self._base_url + _ROUTE, content=upstream_body(order), headers=headers
                 ) as response,
             ):
-                status = response.status_code
-                body = await read_capped(response.aiter_bytes(), _MAX_ANSWER_BYTES)
+                status = response.status
+                body = await response.read(_MAX_ANSWER_BYTES)
         except BodyTooLong as exc:
             raise UpstreamFailure(Unreadable(status, str(exc))) from exc
         except TRANSPORT_ERRORS as exc:  # TimeoutError is an OSError
@@ -108,14 +107,14 @@ class AimlapiProvider:
                 asyncio.timeout(_BOOKS_TIMEOUT_S),
                 self._upstream.stream("GET", self._base_url + path, params=query, headers=headers) as response,
             ):
-                body = await read_capped(response.aiter_bytes(), _MAX_BOOKS_BYTES)
+                body = await response.read(_MAX_BOOKS_BYTES)
         except (BodyTooLong, *TRANSPORT_ERRORS) as exc:
             raise BooksUnavailable(f"{path} can't be read: {event_of(exc).reason}") from exc
-        if response.status_code == 429:
+        if response.status == 429:
             pause_s = read_refusal(429, response.headers, body).retry_after_s
             raise BooksUnavailable(f"{path} is at its rate limit", retry_after_s=pause_s or _BOOKS_PAUSE_S)
-        if response.status_code != 200:
-            raise BooksUnavailable(f"{path} was answered with {response.status_code}")
+        if response.status != 200:
+            raise BooksUnavailable(f"{path} was answered with {response.status}")
         return body
 
     async def close(self) -> None:
@@ -123,7 +122,7 @@ class AimlapiProvider:
         await self._fetcher.close()
 
 
-def _understand(status: int, headers: httpx.Headers, body: bytes) -> ProviderAnswer:
+def _understand(status: int, headers: Mapping[str, str], body: bytes) -> ProviderAnswer:
     if status >= 400:
         raise UpstreamFailure(read_refusal(status, headers, body))
     if status != 200:

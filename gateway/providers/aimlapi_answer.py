@@ -22,7 +22,7 @@ _LONGEST_WAIT_S = 86_400.0
 
 
 def read_answer(body: bytes, headers: Mapping[str, str]) -> ProviderAnswer:
-    """A 200 in any of the shapes seen (images, images and data, data alone). `headers` by lower-case name.
+    """A 200 in any of the shapes seen (images, images and data, data alone). `headers` by name in any case.
 
     Raises ValueError, with the reason, for what is not an answer with at least one image.
     """

@@ -1,7 +1,7 @@
 """The one module that makes HTTP clients, and the one that says what a broken call proves.
 
-httpx's responses over aiohttp's connections: httpx's own pool takes 20 ms of CPU a call with 256 calls waiting. aiohttp
-never repeats a POST by itself (its `IDEMPOTENT_METHODS` lack it), so what fails here failed once.
+aiohttp's session: httpx's pool takes 20 ms of CPU a call with 256 calls waiting. It never repeats a POST by itself (its
+`IDEMPOTENT_METHODS` lack it), so what fails here failed once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver
+from multidict import CIMultiDict
+from yarl import URL
 
 from gateway import __version__
 from gateway.domain.outcome import Lost, NotSent
@@ -51,25 +53,23 @@ class Upstream:
     async def stream(
         self,
         method: str,
-        url: httpx.URL | str,
+        url: URL | str,
         *,
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[Answer]:
         """The answer once its head is there; its body comes while the block lasts. Raises TRANSPORT_ERRORS."""
         async with self._open().request(
             method,
-            str(httpx.URL(url, params=params) if params else url),
+            url,
+            params=params,
             headers={**_HEADERS, **headers},
             data=content,
             allow_redirects=False,
             timeout=self._timeout,
         ) as answer:
-            response = httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer.content))
-            if "," in response.headers.get("content-encoding", ""):
-                raise httpx.DecodingError("one content coding on top of another")
-            yield response
+            yield Answer(answer)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:  # it belongs to the running loop
@@ -86,21 +86,53 @@ class Upstream:
             await self._session.close()
 
 
+class Answer:
+    """What a server answered. `headers` by name in any case; the first of equal names counts."""
+
+    __slots__ = ("_answer", "headers", "status")
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        self.status = answer.status
+        self.headers = _readable(answer.headers)
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The whole body, unpacked. Raises BodyTooLong as soon as there is more, and TRANSPORT_ERRORS."""
+        pieces = self._answer.content.iter_any()
+        codings = ", ".join(self._answer.headers.getall("content-encoding", ()))
+        return await _joined(_unpacked(pieces, codings) if codings else pieces, max_bytes)
+
+
+def _readable(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """As text that can be written down again: aiohttp leaves bytes that are no UTF-8 as lone surrogates."""
+    if all(value.isascii() for value in headers.values()):
+        return headers
+    return CIMultiDict(
+        (name, value.encode(errors="surrogateescape").decode("latin-1")) for name, value in headers.items()
+    )
+
+
+def _unpacked(pieces: AsyncIterator[bytes], codings: str) -> AsyncIterator[bytes]:
+    """From a server that packs though it was asked not to."""
+    if "," in codings:
+        raise httpx.DecodingError("one content coding on top of another")
+    return httpx.Response(200, headers={"content-encoding": codings}, stream=_Body(pieces)).aiter_bytes()
+
+
 class _Body(httpx.AsyncByteStream):
     """What has come, as it comes."""
 
-    def __init__(self, content: aiohttp.StreamReader) -> None:
-        self._content = content
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._content.iter_any()
+        return self._pieces
 
 
-async def read_capped(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
-    """All of `chunks`. Raises `BodyTooLong` as soon as more than `max_bytes` have come."""
+async def _joined(pieces: AsyncIterator[bytes], max_bytes: int) -> bytes:
     body = bytearray()
-    async for chunk in chunks:
-        body += chunk
+    async for piece in pieces:
+        body += piece
         if len(body) > max_bytes:
             raise BodyTooLong(f"more than {max_bytes} bytes")
     return bytes(body)

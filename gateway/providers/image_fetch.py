@@ -13,14 +13,15 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
-import httpx
 from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from gateway.domain.picture import ImageUnusable
-from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, event_of, read_capped
+from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, event_of
 
 _MAX_REDIRECTS = 3
+_LONGEST_ADDRESS = 65_536
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -52,6 +53,7 @@ class ImageFetcher:
     def __init__(self, image_hosts: Iterable[str], *, max_bytes: int = 32 * 2**20, timeout_s: float = 30.0) -> None:
         parts = [urlsplit(f"//{entry}") for entry in image_hosts]
         self._listed = {(part.hostname, part.port) for part in parts}
+        self._dialled: set[tuple[str, str, int | None]] = set()  # found to be allowed: no more than are listed
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._upstream: Upstream | None = None
@@ -73,7 +75,7 @@ class ImageFetcher:
         if self._upstream is not None:
             await self._upstream.aclose()
 
-    async def _follow(self, url: httpx.URL) -> bytes:
+    async def _follow(self, url: URL) -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
             found = await self._get(url)
             if isinstance(found, bytes):
@@ -81,27 +83,35 @@ class ImageFetcher:
             url = found
         raise ImageUnusable(f"more than {_MAX_REDIRECTS} redirects", permanent=False)
 
-    async def _get(self, url: httpx.URL) -> bytes | httpx.URL:
+    async def _get(self, url: URL) -> bytes | URL:
         """The bytes, or where a redirect points."""
         self._check(url)
         headers = {"Accept": "image/*"}
         async with self._open().stream("GET", url, headers=headers) as response:
-            if response.status_code in _REDIRECTS and "location" in response.headers:
+            if response.status in _REDIRECTS and "location" in response.headers:
                 return url.join(_parse(response.headers["location"]))
-            if response.status_code != 200:
-                raise ImageUnusable(f"the image's host answered {response.status_code}", permanent=False)
-            return await read_capped(response.aiter_raw(), self._max_bytes)
+            if response.status != 200:
+                raise ImageUnusable(f"the image's host answered {response.status}", permanent=False)
+            return await response.read(self._max_bytes)
 
-    def _check(self, url: httpx.URL) -> None:
+    def _check(self, url: URL) -> None:
         """Raises `ImageUnusable` unless this hop may be dialled."""
-        port = url.port or _DEFAULT_PORTS.get(url.scheme)
-        listed = (url.host, port) in self._listed or ((url.host, None) in self._listed and url.port is None)
-        secure = url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.host))
+        host = url.host or ""
+        if url.user is not None or url.password is not None or not self._may_dial(url.scheme, host, url.port):
+            port = "" if url.is_default_port() else f":{url.port}"
+            raise ImageUnusable(f"{url.scheme}://{host}{port} is not among the provider's image hosts", permanent=True)
+
+    def _may_dial(self, scheme: str, host: str, port: int | None) -> bool:
+        place = (scheme, host, port)
+        if place in self._dialled:
+            return True
+        listed = (host, port) in self._listed or ((host, None) in self._listed and port == _DEFAULT_PORTS.get(scheme))
+        secure = scheme == "https" or (scheme == "http" and _is_loopback(host))
         # A literal is dialled without asking the resolver, so it is judged here.
-        dialable = _is_loopback(url.host) or not _is_literal(url.host) or is_public(url.host)
-        if not (listed and secure and dialable) or url.userinfo:
-            where = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
-            raise ImageUnusable(f"{where} is not among the provider's image hosts", permanent=True)
+        if not (listed and secure and (_is_loopback(host) or not _is_literal(host) or is_public(host))):
+            return False
+        self._dialled.add(place)
+        return True
 
     def _open(self) -> Upstream:
         if self._upstream is None:  # the resolver belongs to the running loop
@@ -133,10 +143,13 @@ class PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
-def _parse(address: str) -> httpx.URL:
+def _parse(address: str) -> URL:
+    """By the parser of the client that dials, so that both see the same host."""
     try:
-        return httpx.URL(address)
-    except (httpx.InvalidURL, ValueError) as exc:
+        if len(address) > _LONGEST_ADDRESS:
+            raise ValueError(address[:80])
+        return URL(address)
+    except ValueError as exc:
         raise ImageUnusable("the image's address is not one", permanent=True) from exc
 
 

@@ -5,7 +5,7 @@ import gzip
 import socket
 from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -14,7 +14,7 @@ from aiohttp import ClientConnectionError
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.domain.outcome import Lost, NotSent
-from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, event_of, read_capped
+from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, event_of
 from tests.support.raw_server import (
     Handler,
     close_after_reading,
@@ -33,7 +33,7 @@ async def observe(url: str, *, deadline_s: float = 30, resolver: AbstractResolve
     upstream = Upstream(connect_timeout_s=0.2, resolver=resolver)
     try:
         async with asyncio.timeout(deadline_s), upstream.stream("POST", url, headers={}, content=b"{}") as response:
-            await read_capped(response.aiter_bytes(), 1000)
+            await response.read(1000)
     except TRANSPORT_ERRORS as exc:
         return event_of(exc)
     finally:
@@ -156,8 +156,8 @@ async def status(upstream: Upstream, port: int) -> int:
     """Of the answer to a POST, whose body is read."""
     url = f"http://127.0.0.1:{port}/"
     async with upstream.stream("POST", url, headers={}, content=b"{}") as response:
-        await response.aread()
-        return response.status_code
+        await response.read(1000)
+        return response.status
 
 
 async def test_a_post_is_never_repeated_on_a_connection_that_went_stale() -> None:
@@ -201,11 +201,37 @@ async def test_cookies_and_redirects_are_left_alone() -> None:
     assert b"cookie" not in heads[1].lower()
 
 
-async def test_a_body_is_read_up_to_its_cap() -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        for chunk in (b"abc", b"def"):
-            yield chunk
+def sending(body: bytes, *head: bytes) -> Handler:
+    async def sends(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        lines = [b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *head]
+        writer.write(b"\r\n".join([*lines, b"", body]))
+        await writer.drain()
 
-    assert await read_capped(chunks(), 6) == b"abcdef"
+    return sends
+
+
+async def read(handler: Handler, max_bytes: int) -> tuple[Mapping[str, str], bytes]:
+    """The headers and the body of an answer."""
+    upstream = Upstream(connect_timeout_s=5)
+    async with (
+        raw_server(handler) as port,
+        aclosing(upstream),
+        upstream.stream("GET", f"http://127.0.0.1:{port}/", headers={}) as response,
+    ):
+        return response.headers, await response.read(max_bytes)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_body_is_read_up_to_its_cap(packed: bool) -> None:
+    plain = b"0" * 100_000
+    handler = sending(gzip.compress(plain), b"Content-Encoding: gzip") if packed else sending(plain)
+    assert (await read(handler, 100_000))[1] == plain
     with pytest.raises(BodyTooLong):
-        await read_capped(chunks(), 5)
+        await read(handler, 99_999)
+
+
+async def test_headers_are_found_in_any_case_and_can_be_written_down() -> None:
+    headers, _ = await read(sending(b"", b"X-Inference-Id: caf\xe9", b"X-Other: caf\xc3\xa9"), 10)
+    assert (headers["x-inference-id"], headers["X-OTHER"]) == ("caf\xe9", "caf\xc3\xa9")
+    assert all(value.encode() for value in headers.values())
