@@ -21,6 +21,7 @@ from gateway.domain.outcome import Lost, Refused, UpstreamEvent, UpstreamFailure
 from gateway.domain.picture import ImageUnusable
 from gateway.providers.base import BookEntry, NoBooks, Order, ProviderKey
 from gateway.providers.sandbox_picture import Sketch, draw
+from gateway.threads import to_thread
 
 _SCHEME = "sandbox:"
 _PROMPT_SHOWN = 280  # characters; addresses are stored, and no picture has room for more
@@ -101,7 +102,7 @@ class SandboxProvider:
             raise ImageUnusable("the image's host answered 404", permanent=False)
         if image == "not_a_picture":
             return b"<!doctype html><title>Not a picture</title>"
-        return await asyncio.to_thread(draw, sketch)
+        return await to_thread(draw, sketch)
 
     async def balance(self, key: ProviderKey) -> int | None:  # noqa: ARG002
         return None

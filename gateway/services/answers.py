@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -17,6 +16,7 @@ from gateway.storage.database import Database
 from gateway.storage.images import ImageStore
 from gateway.storage.response_cache import Entry, HeldAnswer, MemoryAnswers
 from gateway.storage.shared_answers import SharedAnswers
+from gateway.threads import to_thread
 
 _SECONDS = re.compile(r"[0-9]{1,15}")
 
@@ -118,7 +118,7 @@ class AnswerRenderer:
         pictures = [await self._images.get(image.sha256) for image in answer.images]
         if any(picture is None for picture in pictures):
             raise ImageRemoved("A picture of this answer was removed.", charged="no")
-        return await asyncio.to_thread(_render_b64, answer, prompt, [p for p in pictures if p is not None])
+        return await to_thread(_render_b64, answer, prompt, [p for p in pictures if p is not None])
 
 
 def _render_b64(answer: StoredAnswer, prompt: str, pictures: Sequence[bytes]) -> bytes:

@@ -30,6 +30,7 @@ from gateway.storage.database import Database, now_ms
 from gateway.storage.images import ImageStore
 from gateway.storage.response_cache import Entry
 from gateway.telemetry.tracing import FETCH, NO_TRACING, PUBLICATION, Tracing
+from gateway.threads import to_thread
 
 _FETCH_PAUSES_S = (0.25, 1.0)
 _HASHED_HERE_BYTES = 256 * 1024
@@ -191,7 +192,7 @@ class Publisher:
         if content_type_of(data) is None:
             raise ImageUnusable("the bytes are neither JPEG, PNG nor WebP", permanent=True)
         facts, kept = await asyncio.gather(
-            asyncio.to_thread(_examine, data, paid.expected), self._keep(data), return_exceptions=True
+            to_thread(_examine, data, paid.expected), self._keep(data), return_exceptions=True
         )
         if isinstance(facts, ImageUnusable) and not isinstance(kept, BaseException):
             await self._bury(kept.sha256, len(data))
@@ -242,7 +243,7 @@ async def _sha256(data: bytes) -> str:
     """In a thread, unless it takes less than to get there and back."""
     if len(data) <= _HASHED_HERE_BYTES:
         return _digest(data)
-    return await asyncio.to_thread(_digest, data)
+    return await to_thread(_digest, data)
 
 
 def _digest(data: bytes) -> str:

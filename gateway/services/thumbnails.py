@@ -17,6 +17,7 @@ from gateway.storage.database import Database
 from gateway.storage.image_index import ImageRecord
 from gateway.storage.images import ImageStore
 from gateway.storage.thumbnail_files import ThumbnailFiles
+from gateway.threads import to_thread
 
 _AT_ONCE = 2
 """As many are made at a time: the processors are there for calls first."""
@@ -57,7 +58,7 @@ class Thumbnails:
         Raises ImageRemoved and StorageFailed.
         """
         kind = (image.sha256, size)
-        kept = await asyncio.to_thread(self._files.read, *kind)
+        kept = await to_thread(self._files.read, *kind)
         if kept is not None:
             return kept
         making = self._making.get(kind)
@@ -77,7 +78,7 @@ class Thumbnails:
             data = await self._images.get(sha256)
             if data is None:
                 raise ImageRemoved("This picture was removed.")
-            return await asyncio.to_thread(self._draw, data, sha256, size)
+            return await to_thread(self._draw, data, sha256, size)
 
     def _draw(self, data: bytes, sha256: str, size: int) -> bytes:
         try:
@@ -90,9 +91,9 @@ class Thumbnails:
 
     async def sweep(self) -> int:
         """Delete those whose picture is gone, and the least recently used that are too many. Returns how many."""
-        files = await asyncio.to_thread(self._files.all)
+        files = await to_thread(self._files.all)
         hashes = {file.sha256 for file in files}
         living = await self._database.read(lambda conn: thumbnail_files.living(conn, hashes))
         gone = thumbnail_files.superfluous(files, living, max_bytes=self._max_bytes)
-        await asyncio.to_thread(self._files.delete, gone)
+        await to_thread(self._files.delete, gone)
         return len(gone)

@@ -13,13 +13,11 @@ So `work` changes nothing but SQL.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -30,6 +28,7 @@ from sqlalchemy.engine import URL, make_url
 
 from gateway.errors import ConfigurationError, LedgerUnavailable
 from gateway.storage.prepared import driver_of, run_alone
+from gateway.threads import Job, Threads, to_thread
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -138,27 +137,25 @@ class SqliteDatabase:
             max_overflow=0,
         )
         sa.event.listen(self._engine, "connect", _prepare_sqlite)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="darkroom-sql-write")
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="darkroom-sql-read")
-        self._waiting: deque[_Write] = deque()
+        self._writer = Threads(1, name="darkroom-sql-write")
+        self._readers = Threads(_READERS, name="darkroom-sql-read")
+        self._waiting: deque[Job[Any]] = deque()
         self._own = threading.local()
         self._opened: list[sa.Connection] = []
         """One a thread: taking one from the pool and giving it back costs more than what a transaction does."""
 
     async def write(self, work: Work[T]) -> T:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        write = _Write(work, loop, future)
+        write = Job(work)
         self._waiting.append(write)
         try:
             self._writer.submit(self._write_waiting)
         except RuntimeError:  # closing: a piece handed in before may not take this one along
             self._waiting.remove(write)
             raise
-        return await future
+        return await write.done
 
     async def read(self, work: Work[T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+        return await self._readers.run(self._read, work)
 
     def _read(self, work: Work[T]) -> T:
         with _translated():
@@ -186,7 +183,7 @@ class SqliteDatabase:
             return
         try:
             if len(writes) == 1:
-                writes[0].result = self._write(writes[0].work)
+                self._write(writes[0].perform)
             else:
                 self._write(lambda conn: _write_each(conn, writes))
         except BaseException as exc:  # noqa: BLE001  (whatever it is, it is for those who wait to hear)
@@ -197,49 +194,24 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Waits for the work already handed in."""
-        await asyncio.to_thread(self._shut)
+        await to_thread(self._shut)
 
     def _shut(self) -> None:
-        self._writer.shutdown()
-        self._readers.shutdown()
+        self._writer.close()
+        self._readers.close()
         for conn in self._opened:
             conn.close()
         self._engine.dispose()
 
 
-class _Write:
-    """A piece of work on its way to the thread that writes, and back to the loop it came from."""
-
-    __slots__ = ("_future", "_loop", "error", "result", "work")
-
-    def __init__(self, work: Work[Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
-        self.work = work
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self._loop = loop
-        self._future = future
-
-    def tell(self) -> None:
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._resolve)
-
-    def _resolve(self) -> None:
-        if self._future.done():  # cancelled
-            return
-        if self.error is None:
-            self._future.set_result(self.result)
-        else:
-            self._future.set_exception(self.error)
-
-
-def _write_each(conn: sa.Connection, writes: Sequence[_Write]) -> None:
+def _write_each(conn: sa.Connection, writes: Sequence[Job[Any]]) -> None:
     """Some failures (disk full) SQLite answers by rolling back everything: then all fail."""
     driver = driver_of(conn)
     for write in writes:
         run_alone(conn, "SAVEPOINT work")
         try:
             with _translated():
-                write.result = write.work(conn)
+                write.perform(conn)
         except Exception as exc:
             if not driver.in_transaction:
                 raise

@@ -16,6 +16,7 @@ import structlog
 from gateway.errors import StorageFailed
 from gateway.storage.images import ImageStore, LocalImageStore, Method
 from gateway.storage.pauses import Sleep, pause
+from gateway.threads import to_thread
 
 _PERIOD_S = 15.0
 _log = structlog.get_logger(__name__)
@@ -77,7 +78,7 @@ class SpooledImageStore:
 
     async def unload(self) -> int:
         """Move what is spooled into the store. Returns how many. Raises StorageFailed while the store is gone."""
-        names = await asyncio.to_thread(self._spool.names)
+        names = await to_thread(self._spool.names)
         self._waiting = bool(names)
         for sha256 in names:
             data = await self._spool.get(sha256)

@@ -6,7 +6,6 @@ under way wait, paid and recorded, until it is back. What is read then is not mi
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from gateway.errors import StorageFailed
+from gateway.threads import to_thread
 
 PIECE_BYTES = 512 * 1024
 ADDRESS_LIFE_S = 300
@@ -55,7 +55,7 @@ class LocalImageStore:
         self.place = f"the folder {root}"
 
     async def check(self) -> None:
-        await asyncio.to_thread(self._check)
+        await to_thread(self._check)
 
     def _check(self) -> None:
         probe = self._root / f".probe-{secrets.token_hex(4)}"
@@ -68,7 +68,7 @@ class LocalImageStore:
             _discard(probe)
 
     async def put(self, sha256: str, data: bytes) -> bool:
-        return await asyncio.to_thread(self._put, sha256, data)
+        return await to_thread(self._put, sha256, data)
 
     def _put(self, sha256: str, data: bytes) -> bool:
         target = self._path(sha256)
@@ -89,13 +89,13 @@ class LocalImageStore:
         return True
 
     async def get(self, sha256: str) -> bytes | None:
-        return await asyncio.to_thread(self._read, sha256, 0, -1)
+        return await to_thread(self._read, sha256, 0, -1)
 
     async def contains(self, sha256: str) -> bool:
-        return await asyncio.to_thread(self._read, sha256, 0, 0) is not None
+        return await to_thread(self._read, sha256, 0, 0) is not None
 
     async def open(self, sha256: str, start: int, stop: int) -> AsyncIterator[bytes] | None:
-        first = await asyncio.to_thread(self._read, sha256, start, min(stop - start, PIECE_BYTES))
+        first = await to_thread(self._read, sha256, start, min(stop - start, PIECE_BYTES))
         return None if first is None else self._pieces(sha256, first, start, stop)
 
     async def _pieces(self, sha256: str, first: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -104,7 +104,7 @@ class LocalImageStore:
         while piece:
             yield piece
             start += len(piece)
-            piece = await asyncio.to_thread(self._read, sha256, start, min(stop - start, PIECE_BYTES))
+            piece = await to_thread(self._read, sha256, start, min(stop - start, PIECE_BYTES))
 
     def _read(self, sha256: str, start: int, size: int) -> bytes | None:
         try:
@@ -120,7 +120,7 @@ class LocalImageStore:
         return None
 
     async def delete(self, hashes: Sequence[str]) -> None:
-        await asyncio.to_thread(self._delete, hashes)
+        await to_thread(self._delete, hashes)
 
     def _delete(self, hashes: Sequence[str]) -> None:
         for sha256 in hashes:
