@@ -67,14 +67,7 @@ _POST = Prepared(
     _ONE.values(reserved=_c.reserved - _AMOUNT, spent=_c.spent + sa.bindparam("actual", type_=sa.BigInteger))
 )
 _HOLD = Prepared(holds.insert())
-_HELD_BY = (
-    sa.select(holds)
-    .where(holds.c.generation_id == sa.bindparam("generation_id"))
-    .order_by(sa.case(_SCOPE_ORDER, value=holds.c.scope), holds.c.scope_id, holds.c.metric, holds.c.window)
-)
-_HELD = Prepared(_HELD_BY)
-_HELD_OF_METRIC = Prepared(_HELD_BY.where(holds.c.metric == sa.bindparam("metric")))
-_LET_GO_OF = sa.delete(holds).where(holds.c.generation_id == sa.bindparam("generation_id"))
+_LET_GO_OF = sa.delete(holds).where(holds.c.generation_id == sa.bindparam("generation_id")).returning(holds)
 _LET_GO = Prepared(_LET_GO_OF)
 _LET_GO_OF_METRIC = Prepared(_LET_GO_OF.where(holds.c.metric == sa.bindparam("metric")))
 
@@ -130,16 +123,13 @@ def settle(conn: sa.Connection, generation_id: str, actual: Mapping[Metric, int]
 
     A metric absent from `actual` is released.
     """
-    mine = {"generation_id": generation_id}
-    _post(conn, _HELD.rows(conn, mine), actual, mode=mode)
-    _LET_GO.run(conn, mine)
+    _post(conn, _LET_GO.rows(conn, {"generation_id": generation_id}), actual, mode=mode)
 
 
 def release_concurrency(conn: sa.Connection, generation_id: str, *, mode: str) -> None:
     """A purchase of unknown outcome is over for its caller, though its money stays held."""
     mine = {"generation_id": generation_id, "metric": Metric.CONCURRENCY.value}
-    _post(conn, _HELD_OF_METRIC.rows(conn, mine), {}, mode=mode)
-    _LET_GO_OF_METRIC.run(conn, mine)
+    _post(conn, _LET_GO_OF_METRIC.rows(conn, mine), {}, mode=mode)
 
 
 def adjust(conn: sa.Connection, scopes: Sequence[tuple[ScopeKind, str]], amount: int, *, mode: str, at_ms: int) -> None:
@@ -377,7 +367,7 @@ def _post(conn: sa.Connection, held: Sequence[Row], actual: Mapping[Metric, int]
     posts = [
         _named({"mode": mode} | {name: row[name] for name in _PLACE[1:]})
         | {"amount": row["amount"], "actual": actual.get(Metric(row["metric"]), 0)}
-        for row in held
+        for row in sorted(held, key=lambda row: _order((row["scope"], row["scope_id"], row["metric"], row["window"])))
     ]
     _POST.run_each(conn, posts)
 

@@ -33,6 +33,7 @@ LEASE_MS = 60_000
 _g = generations.c
 _UPDATE = sa.update(generations).where(_g.id == sa.bindparam("the_id"))
 _RECORD = Prepared(_UPDATE)
+_RECORD_SENT = Prepared(_UPDATE.where(_g.status == "sent").returning(_g.mode))
 _MARK_SENT = Prepared(
     _UPDATE.where(
         _g.status.in_(("pending", "sent")),
@@ -216,10 +217,8 @@ def record_answer(
     by other means, what it says differently becomes an adjustment. False: there is nothing more to learn from it.
     """
     now = now_ms(conn)
-    found = settlement.lock(conn, generation_id)
-    if found is None or not (found["status"] in {"sent", "unknown"} or _settled_otherwise(found)):
-        return False
-    values: dict[str, Any] = {
+    said = {
+        "the_id": generation_id,
         "status": "answered",
         "answer": msgspec.to_builtins(answer),
         "inference_id": answer.inference_id,
@@ -227,16 +226,27 @@ def record_answer(
         "lease_owner": lease_owner,
         "lease_until_ms": now + LEASE_MS,
     }
-    if found["status"] != "sent":  # an equal generation may be under way: the late one no longer takes part in flights
-        values |= {"flight": None, "settled_by": found["settled_by"] or "answer"}
+    in_time = _RECORD_SENT.row(conn, said | charge.columns)
+    if in_time is not None:
+        counters.settle(conn, generation_id, charge.actual, mode=in_time["mode"])
+        return True
+    return _record_late(conn, said, charge, now=now)
+
+
+def _record_late(conn: sa.Connection, said: dict[str, Any], charge: Charge, *, now: int) -> bool:
+    """An equal generation may be under way: the late one no longer takes part in flights."""
+    generation_id = said["the_id"]
+    found = settlement.lock(conn, generation_id)
+    if found is None or not (found["status"] == "unknown" or _settled_otherwise(found)):
+        return False
+    values = said | {"flight": None, "settled_by": found["settled_by"] or "answer"}
     if found["status"] == "failed":
         settlement.correct(conn, found, charge.cost_micro_usd, reason="the answer came after all", actor="gateway")
     else:
         values |= charge.columns
         counters.settle(conn, generation_id, charge.actual, mode=found["mode"])
-        if found["status"] == "unknown":
-            settlement.book(conn, found, charge.cost_micro_usd, now_ms=now)
-    _RECORD.run(conn, {"the_id": generation_id, **values})
+        settlement.book(conn, found, charge.cost_micro_usd, now_ms=now)
+    _RECORD.run(conn, values)
     return True
 
 

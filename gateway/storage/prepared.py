@@ -86,24 +86,31 @@ class _Compiled:
         compiled = statement.compile(dialect=dialect, column_keys=list(parameters))
         state = compiled.construct_expanded_state(parameters)
         self._sql = state.statement
-        self._dialect = dialect
-        self._slots = []
-        for name in state.positiontup or ():
+        self._values: list[Any] = []  # as they are sent, but for the parameters
+        self._parameters: list[tuple[int, str, _Processor]] = []
+        for place, name in enumerate(state.positiontup or ()):
             bind = compiled.binds.get(name)
             process = state.processors.get(name) if bind is None else _process_bind(bind.type, dialect)
-            constant = None if name in parameters else _processed(process, state.parameters[name])
-            self._slots.append((name if name in parameters else None, process, constant))
-        columns = statement.exported_columns
-        self._results = [(column.key, _process_result(column.type, dialect)) for column in columns]
+            constant = None if name in parameters else state.parameters[name]
+            self._values.append(constant if process is None or constant is None else process(constant))
+            if name in parameters:
+                self._parameters.append((place, name, process))
+        results = [(column.key, _process_result(column.type, dialect)) for column in statement.exported_columns]
+        self._columns = [key for key, _ in results]
+        self._processed = [(key, process) for key, process in results if process is not None]
 
     def values(self, parameters: Parameters) -> list[Any]:
-        return [
-            constant if name is None else _processed(process, parameters[name])
-            for name, process, constant in self._slots
-        ]
+        values = self._values.copy()
+        for place, name, process in self._parameters:
+            value = parameters[name]
+            values[place] = value if process is None else process(value)
+        return values
 
     def row(self, values: Iterable[Any]) -> Row:
-        return {key: _processed(process, value) for (key, process), value in zip(self._results, values, strict=True)}
+        row = dict(zip(self._columns, values, strict=True))
+        for key, process in self._processed:
+            row[key] = process(row[key])
+        return row
 
     def execute(self, driver: sqlite3.Connection, values: Sequence[Any]) -> sqlite3.Cursor:
         try:
@@ -124,10 +131,10 @@ def driver_of(conn: sa.Connection) -> sqlite3.Connection:
     return driver
 
 
-def run_alone(conn: sa.Connection, sql: str) -> sqlite3.Cursor:
-    """SQLite's own words, without parameters."""
+def run_alone(conn: sa.Connection, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    """SQLite's own words."""
     try:
-        return driver_of(conn).execute(sql)
+        return driver_of(conn).execute(sql, values)
     except sqlite3.Error as exc:
         raise _wrapped(exc, sql) from exc
 
@@ -143,7 +150,3 @@ def _process_bind(kind: Any, dialect: sa.Dialect) -> _Processor:
 
 def _process_result(kind: Any, dialect: sa.Dialect) -> _Processor:
     return kind.dialect_impl(dialect).result_processor(dialect, None)  # type: ignore[no-any-return]
-
-
-def _processed(process: _Processor, value: Any) -> Any:
-    return value if process is None else process(value)

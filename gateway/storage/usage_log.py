@@ -17,6 +17,7 @@ from msgspec.structs import asdict, astuple
 from gateway.domain.usage_row import UsageRow
 from gateway.storage import usage_totals
 from gateway.storage.database import insert
+from gateway.storage.prepared import run_alone
 from gateway.storage.tables import usage_hourly, usage_log
 
 _Place = tuple[int, str]
@@ -66,7 +67,7 @@ def _insert_new_sqlite(conn: sa.Connection, rows: Mapping[_Place, UsageRow]) -> 
     """
     every = list(rows.values())
     if len(every) == 1:
-        return every[: conn.exec_driver_sql(_INSERT_NEW, _as_stored(every[0])).rowcount]
+        return every[: run_alone(conn, _INSERT_NEW, _as_stored(every[0])).rowcount]
     conn.exec_driver_sql("SAVEPOINT fresh")
     try:
         _insert_all_sqlite(conn, every)
