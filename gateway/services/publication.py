@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -22,18 +21,17 @@ from msgspec.structs import replace
 
 from gateway.domain.answer import AnsweredImage, ProviderAnswer, StoredAnswer, StoredImage
 from gateway.domain.ids import new_id
-from gateway.domain.picture import ImageUnusable, PictureFacts, content_type_of, inspect_picture
+from gateway.domain.picture import ImageUnusable, PictureFacts, inspect_picture
 from gateway.domain.usage_row import UsageRow, failed_row
-from gateway.errors import LedgerUnavailable, ProviderError
-from gateway.storage import generations, image_index
-from gateway.storage.database import Database, now_ms
+from gateway.errors import ProviderError
+from gateway.storage import generations
+from gateway.storage.database import Database
 from gateway.storage.images import ImageStore
 from gateway.storage.response_cache import Entry
 from gateway.telemetry.tracing import FETCH, NO_TRACING, PUBLICATION, Tracing
 from gateway.threads import to_thread
 
 _FETCH_PAUSES_S = (0.25, 1.0)
-_HASHED_HERE_BYTES = 256 * 1024
 
 Sleep = Callable[[float], Awaitable[None]]
 _log = structlog.get_logger(__name__)
@@ -88,13 +86,6 @@ class _Kept:
 
     image: StoredImage
     data: bytes
-    is_new: bool
-
-
-class _Put(NamedTuple):
-    """`is_new`: the bytes were not in the store before."""
-
-    sha256: str
     is_new: bool
 
 
@@ -186,31 +177,14 @@ class Publisher:
         await self._database.write(lambda conn: generations.fail(conn, paid.generation_id, error=error, usage=row))
 
     async def _picture(self, paid: Paid, image: AnsweredImage) -> _Kept:
-        """The picture, its bytes kept. They are written while they are decoded: each takes milliseconds."""
+        """The picture, its bytes kept. Raises ImageUnusable, and StorageFailed."""
         with self._tracing.span(FETCH, generation_id=paid.generation_id):
             data = await self._bytes(paid.provider, image)
-        if content_type_of(data) is None:
-            raise ImageUnusable("the bytes are neither JPEG, PNG nor WebP", permanent=True)
-        facts, kept = await asyncio.gather(
-            to_thread(_examine, data, paid.expected), self._keep(data), return_exceptions=True
-        )
-        if isinstance(facts, ImageUnusable) and not isinstance(kept, BaseException):
-            await self._bury(kept.sha256, len(data))
-        if isinstance(facts, BaseException):
-            raise facts
-        if isinstance(kept, BaseException):
-            raise kept
+        facts, sha256 = await to_thread(_examine, data, paid.expected)
+        is_new = await self._images.put(sha256, data)
         extension, kind = facts.extension, facts.content_type
-        stored = StoredImage(new_id("img"), kept.sha256, extension, kind, facts.width, facts.height, len(data))
-        return _Kept(stored, data, kept.is_new)
-
-    async def _keep(self, data: bytes) -> _Put:
-        sha256 = await _sha256(data)
-        return _Put(sha256, await self._images.put(sha256, data))
-
-    async def _bury(self, sha256: str, size_bytes: int) -> None:
-        with contextlib.suppress(LedgerUnavailable):  # else they stay: nothing shows them
-            await self._database.write(lambda conn: image_index.add_dead(conn, sha256, size_bytes, now_ms=now_ms(conn)))
+        stored = StoredImage(new_id("img"), sha256, extension, kind, facts.width, facts.height, len(data))
+        return _Kept(stored, data, is_new)
 
     async def _bytes(self, provider: PictureSource, image: AnsweredImage) -> bytes:
         if image.b64 is not None:
@@ -228,26 +202,15 @@ class Publisher:
         raise AssertionError("unreachable")
 
 
-def _examine(data: bytes, expected: Expected) -> PictureFacts:
-    """Raises ImageUnusable."""
+def _examine(data: bytes, expected: Expected) -> tuple[PictureFacts, str]:
+    """What the picture is, and its SHA-256. Raises ImageUnusable."""
     facts = inspect_picture(data)
     if facts.extension != expected.extension:
         raise ImageUnusable(f"asked for {expected.extension}, got {facts.extension}", permanent=True)
     if expected.size not in {(0, 0), (facts.width, facts.height)}:
         asked = "x".join(map(str, expected.size))
         raise ImageUnusable(f"asked for {asked}, got {facts.width}x{facts.height}", permanent=True)
-    return facts
-
-
-async def _sha256(data: bytes) -> str:
-    """In a thread, unless it takes less than to get there and back."""
-    if len(data) <= _HASHED_HERE_BYTES:
-        return _digest(data)
-    return await to_thread(_digest, data)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return facts, hashlib.sha256(data).hexdigest()
 
 
 def _no_picture(reason: str, advice: str) -> ProviderError:

@@ -64,12 +64,6 @@ def _revive(dialect: str) -> Any:
 _REVIVE = Prepared(_revive)
 
 
-def add_dead(conn: sa.Connection, sha256: str, size_bytes: int, *, now_ms: int) -> None:
-    """Bytes that were put and are no picture: removed with the other dead, unless somebody knows them otherwise."""
-    row = {"sha256": sha256, "size_bytes": size_bytes, "dead_since_ms": now_ms}
-    conn.execute(insert_for(conn.dialect.name, blobs).values(row).on_conflict_do_nothing())
-
-
 def _unclaimed(void_before_ms: Any) -> sa.ColumnElement[bool]:
     return sa.or_(blobs.c.deleting_since_ms.is_(None), blobs.c.deleting_since_ms < void_before_ms)
 

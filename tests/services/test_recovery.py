@@ -373,22 +373,9 @@ async def test_sql_gone_in_the_middle_leaves_the_rest_for_later(world: World):
     assert found == State("answered", None, True, None, is_free=True)
 
 
-async def test_bytes_that_turn_out_to_be_no_picture_are_left_to_the_sweep(world: World):
-    """They were written while they were decoded, so that a good picture waits for neither."""
+async def test_bytes_that_turn_out_to_be_no_picture_are_not_kept(world: World):
     made = await world.orphan("answered")
     world.shop.picture = PICTURE[:-40]
     await world.recovery.recover()
     assert await world.books.status(made.id) == "failed"
-    [blob] = await world.books.rows(tables.blobs)
-    assert blob["dead_since_ms"] is not None
-    assert world.images.names() == [blob["sha256"]]
-
-
-async def test_bytes_dead_to_one_generation_live_for_another_that_shows_them(world: World):
-    await world.orphan("answered", flight(expected={"images": 1, "extension": "png", "size": [0, 0]}))
-    await world.recovery.recover()
-    shown = await world.orphan("answered", flight(id="gen_shown"))
-    await world.recovery.recover()
-    assert await world.books.status(shown.id) == "succeeded"
-    [blob] = await world.books.rows(tables.blobs)
-    assert blob["dead_since_ms"] is None
+    assert (await world.books.rows(tables.blobs), world.images.names()) == ([], [])
