@@ -7,8 +7,10 @@ under way wait, paid and recorded, until it is back. What is read then is not mi
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,6 +20,8 @@ from gateway.threads import to_thread
 
 PIECE_BYTES = 512 * 1024
 ADDRESS_LIFE_S = 300
+_TRUST_S = 1.0
+_ROOM_BYTES = 64 * 2**20  # a picture and more
 Method = Literal["GET", "HEAD"]
 
 
@@ -52,12 +56,29 @@ class LocalImageStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._written_s = -math.inf  # when bytes were last written, by the monotonic clock
         self.place = f"the folder {root}"
 
     async def check(self) -> None:
+        """By the file system's word where bytes could be written a second ago; else by writing some."""
         await to_thread(self._check)
 
     def _check(self) -> None:
+        if time.monotonic() - self._written_s > _TRUST_S or not self._seems_fine():
+            self._probe()
+
+    def _seems_fine(self) -> bool:
+        """Whether it is a folder, may be written to, and has room."""
+        inside = f"{self._root}/."
+        try:
+            room = os.statvfs(inside)
+        except OSError:
+            return False
+        names = room.f_favail > 0 or room.f_files == 0  # some file systems don't count them
+        return names and room.f_bavail * room.f_frsize > _ROOM_BYTES and os.access(inside, os.W_OK | os.X_OK)
+
+    def _probe(self) -> None:
+        self._written_s = -math.inf
         probe = self._root / f".probe-{secrets.token_hex(4)}"
         try:
             self._root.mkdir(parents=True, exist_ok=True)
@@ -66,6 +87,7 @@ class LocalImageStore:
             raise cannot_write(_said(exc)) from exc
         finally:
             _discard(probe)
+        self._written_s = time.monotonic()
 
     async def put(self, sha256: str, data: bytes) -> bool:
         return await to_thread(self._put, sha256, data)
@@ -84,8 +106,10 @@ class LocalImageStore:
             aside.replace(target)
             _sync_folder(target.parent)
         except OSError as exc:
+            self._written_s = -math.inf
             _discard(aside)
             raise cannot_write(_said(exc)) from exc
+        self._written_s = time.monotonic()
         return True
 
     async def get(self, sha256: str) -> bytes | None:

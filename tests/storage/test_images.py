@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
@@ -137,6 +138,30 @@ async def test_a_store_that_is_gone_says_so(twin: Local | Bucket, call: str):
     verb = {"check": "write", "put": "write", "delete": "delete"}.get(call, "read")
     assert refused.value.message.startswith(f"The gateway can't {verb} pictures right now (")
     assert (refused.value.charged, refused.value.retry_after_s) == ("no" if verb == "write" else None, 30)
+
+
+async def test_a_local_folder_that_took_bytes_just_now_is_believed_to_be_in_order(tmp_path: Path):
+    """By its file system's word; after a failure, bytes decide again."""
+    store = LocalImageStore(tmp_path / "images")
+    await store.put(SHA, DATA)
+    before_ns = (tmp_path / "images").stat().st_mtime_ns
+    await store.check()
+    assert (tmp_path / "images").stat().st_mtime_ns == before_ns  # nothing was written into it
+    (tmp_path / "images" / LARGE_SHA[:2]).write_bytes(b"in the way")
+    with pytest.raises(StorageFailed):
+        await store.put(LARGE_SHA, LARGE)
+    os.utime(tmp_path / "images", ns=(0, 0))
+    await store.check()
+    assert (tmp_path / "images").stat().st_mtime_ns > 0
+
+
+async def test_a_local_folder_that_breaks_right_after_a_write_says_so(tmp_path: Path):
+    store = LocalImageStore(tmp_path / "images")
+    await store.put(SHA, DATA)
+    (tmp_path / "images").rename(tmp_path / "aside")
+    (tmp_path / "images").write_bytes(b"no folder")
+    with pytest.raises(StorageFailed, match="can't write pictures"):
+        await store.check()
 
 
 async def test_a_local_folder_that_is_in_order_except_for_one_place_says_so_there(tmp_path: Path):
