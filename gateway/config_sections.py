@@ -257,7 +257,7 @@ class RetentionSettings(Section):
     images_days: int | None = Field(None, ge=1)
     """Pictures older than this go, and their cache entries with them. null: kept."""
     requests_days: int | None = Field(None, ge=1)
-    """Rows of the usage log and kept prompts older than this go; hourly totals stay. null: kept."""
+    """Usage rows, kept prompts and deliveries to webhooks older than this go; hourly totals stay. null: kept."""
     thumbnails_mb: int = Field(512, ge=1)
     """Room for thumbnails in data_dir/thumbnails: beyond it those go that were not looked at for longest."""
 

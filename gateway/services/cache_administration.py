@@ -11,7 +11,16 @@ import sqlalchemy as sa
 import structlog
 
 from gateway.errors import LedgerUnavailable
-from gateway.storage import audit, changes, idempotency, image_index, response_cache, usage_log, usage_partitions
+from gateway.storage import (
+    audit,
+    changes,
+    idempotency,
+    image_index,
+    response_cache,
+    usage_log,
+    usage_partitions,
+    webhooks,
+)
 from gateway.storage.database import Database, now_ms
 from gateway.storage.image_index import Removal
 from gateway.storage.images import ImageStore
@@ -58,8 +67,8 @@ class CacheAdministration:
         return total
 
     async def apply_retention(self, *, images_days: int | None, requests_days: int | None) -> None:
-        """Remove what is too old: expired entries, pictures, usage rows, kept prompts, idempotency keys, and bytes dead
-        for an hour. Before that, make the months of the usage log that are to come.
+        """Remove what is too old: expired entries, pictures, usage rows, kept prompts, deliveries, idempotency keys,
+        and bytes dead for an hour. Before that, make the months of the usage log that are to come.
         """
         await self._make_months()
         await self._remove(
@@ -97,8 +106,9 @@ class CacheAdministration:
         await self._change_months(
             "usage_log_months_dropped", partial(usage_partitions.drop_before, before_ms=before_ms)
         )
-        while await self._database.write(lambda conn: usage_log.delete_before(conn, before_ms, limit=_ROWS_AT_ONCE)):
-            pass
+        for table in (usage_log, webhooks):
+            while await self._database.write(partial(table.delete_before, before_ms=before_ms, limit=_ROWS_AT_ONCE)):
+                pass
         since_ms: int | None = 0
         while since_ms is not None:
             since_ms = await self._database.write(partial(_forget_prompts, since_ms=since_ms, before_ms=before_ms))

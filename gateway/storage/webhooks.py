@@ -170,6 +170,12 @@ def update_delivery(conn: sa.Connection, delivery_id: str, values: Mapping[str, 
     return require_delivery(conn, delivery_id)
 
 
+def delete_before(conn: sa.Connection, before_ms: int, *, limit: int) -> int:
+    """Up to `limit` deliveries that were made before that and are over, the oldest first. Returns how many."""
+    old = sa.select(_d.id).where(_d.created_ms < before_ms, _d.status != "pending").order_by(_d.created_ms).limit(limit)
+    return conn.execute(sa.delete(deliveries).where(_d.id.in_(old.scalar_subquery()))).rowcount
+
+
 def list_deliveries(
     conn: sa.Connection,
     *,

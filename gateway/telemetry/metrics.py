@@ -55,6 +55,8 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        for outcome in ("delivered", "retried", "failed"):  # from 0: else the first to fail is no increase
+            self.webhook_deliveries.labels(outcome)
         self.journal_lag_rows = Gauge("darkroom_journal_lag_rows", "Usage rows on their way to SQL.", registry=registry)
 
     def follow_redis(self, is_up: Callable[[], bool]) -> None:

@@ -12,7 +12,7 @@ from gateway.errors import StorageFailed
 from gateway.services import cache_administration
 from gateway.services.answers import AnswerCache
 from gateway.services.cache_administration import CacheAdministration
-from gateway.storage import tables, tables_accounts, usage_log, usage_partitions
+from gateway.storage import tables, tables_accounts, usage_log, usage_partitions, webhooks
 from gateway.storage.database import Database, now_ms, open_database
 from gateway.storage.generations import Intent
 from gateway.storage.image_index import CLAIMED_FOR_MS
@@ -173,6 +173,23 @@ async def test_old_requests_and_prompts_are_forgotten_and_what_was_spent_is_not(
     assert rows[0].id not in ids
     assert await world.books.rows(tables.usage_hourly) == before
     assert {row["cost_micro_usd"] for row in await world.books.rows(tables.generations)} == {65_000}
+
+
+async def test_old_deliveries_are_forgotten_but_those_under_way(world: World):
+    def add(conn: sa.Connection) -> set[str]:
+        now = now_ms(conn)
+        made = {
+            (status, days): webhooks.add_delivery(conn, "whk_1", None, now_ms=now - days * DAY_MS, due_ms=now).id
+            for status in ("delivered", "failed", "pending")
+            for days in (1, 31)
+        }
+        for (status, _), delivery_id in made.items():
+            webhooks.update_delivery(conn, delivery_id, {"status": status})
+        return {made[kind] for kind in made if kind[1] == 1 or kind[0] == "pending"}
+
+    stay = await world.database.write(add)
+    await world.retain(requests_days=30)
+    assert {row["id"] for row in await world.books.rows(tables_accounts.deliveries)} == stay
 
 
 async def test_without_retention_everything_stays(world: World):
