@@ -71,7 +71,13 @@ async def test_with_answers_of_postgresql_lost_after_the_effect_nothing_is_bough
             provider_url,
             port=free_port(),
             database_url=url.set(port=line.port).render_as_string(),
-            database={"statement_timeout_s": 1, "lock_timeout_s": 0.5, "connect_timeout_s": 1, "pool_wait_s": 2},
+            database={
+                "statement_timeout_s": 1,
+                "lock_timeout_s": 0.5,
+                "connect_timeout_s": 1,
+                "pool_wait_s": 2,
+                "idle_in_transaction_timeout_s": 5,  # for what the server never hears to have been given up
+            },
             security={"admin_key": "admin-key-of-the-tests", "secrets": ["s" * 32]},
         )
         await migrate_database(settings)

@@ -49,12 +49,14 @@ class Line:
 async def _carry(
     source: asyncio.StreamReader, target: asyncio.StreamWriter, whole: asyncio.Event | None = None
 ) -> None:
-    while data := await source.read(_PIECE_BYTES):
-        if whole is not None:
-            await whole.wait()
-        target.write(data)
-        await target.drain()
-    target.close()
+    try:
+        while data := await source.read(_PIECE_BYTES):
+            if whole is not None:
+                await whole.wait()
+            target.write(data)
+            await target.drain()
+    finally:  # a reset too is told to the other end: else a server would go on holding what its transaction locked
+        target.close()
 
 
 @asynccontextmanager
