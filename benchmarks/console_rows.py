@@ -18,6 +18,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from gateway.storage.images import key_of
+
 DAYS = 90
 USERS, TEAMS = 300, 12
 _PRICE = 65_000
@@ -88,7 +90,7 @@ def _write_files(folder: Path, count: int) -> list[str]:
         out = io.BytesIO()
         small.resize((1024, 768), Image.Resampling.BILINEAR).save(out, "JPEG", quality=85)
         sha256 = hashlib.sha256(out.getvalue()).hexdigest()
-        target = folder / sha256[:2] / sha256[2:4] / sha256
+        target = folder / key_of(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(out.getvalue())
         made.append(sha256)

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.errors import ConfigurationError
+from gateway.storage.images import key_of
 from gateway.storage.table_files import TableFile, measure_file, sha256_of
 
 FORMAT = 1
@@ -109,7 +110,7 @@ def _faults_of_bytes(folder: Path, manifest: Manifest) -> Iterator[str]:
     if not manifest.images.with_bytes:
         return
     for sha256 in {image.sha256 for image in listed_images(folder)} - set(manifest.images.lost):
-        if not _is_whole(folder / IMAGE_FOLDER / sha256[:2] / sha256[2:4] / sha256, sha256):
+        if not _is_whole(folder / IMAGE_FOLDER / key_of(sha256), sha256):
             yield f"the bytes of {sha256} are missing or were changed"
 
 

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from gateway.errors import StorageFailed
 from gateway.threads import to_thread
@@ -52,7 +52,7 @@ class ImageStore(Protocol):
 
 
 class LocalImageStore:
-    """Files in two levels of folders. A file appears whole or not at all: written aside, synced, renamed."""
+    """Files at `key_of`. A file appears whole or not at all: written aside, synced, renamed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -81,7 +81,7 @@ class LocalImageStore:
         self._written_s = -math.inf
         probe = self._root / f".probe-{secrets.token_hex(4)}"
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._root)
             probe.write_bytes(b"\0" * 4096)
         except OSError as exc:
             raise cannot_write(_said(exc)) from exc
@@ -98,8 +98,7 @@ class LocalImageStore:
         try:
             if target.exists():
                 return False
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
+            with _opened_anew(aside) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -155,10 +154,35 @@ class LocalImageStore:
 
     def names(self) -> list[str]:
         """The SHA-256 of all there is, in no order."""
-        return [file.name for file in self._root.glob("??/??/*") if not file.name.startswith(".")]
+        return [file.name for file in self._root.glob("??/*") if not file.name.startswith(".")]
 
     def _path(self, sha256: str) -> Path:
-        return self._root / sha256[:2] / sha256[2:4] / sha256
+        return self._root / key_of(sha256)
+
+
+def key_of(sha256: str) -> str:
+    """Where the bytes are in a folder or a bucket. 256 folders, which soon are there and in memory: to make one for
+    nearly every picture takes longer than to write it, and a million pictures are 4,000 in each.
+    """
+    return f"{sha256[:2]}/{sha256}"
+
+
+def _opened_anew(file: Path) -> BinaryIO:
+    """For writing, its folder made if need be."""
+    try:
+        return file.open("xb")
+    except FileNotFoundError:
+        _make_folder(file.parent)
+        return file.open("xb")
+
+
+def _make_folder(folder: Path) -> None:
+    """Those above it too. Each name is synced: else a loss of power takes the folder, and what was synced in it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,7 +19,15 @@ from obstore.store import S3Store
 
 from gateway.domain.picture import content_type_of
 from gateway.errors import StorageFailed
-from gateway.storage.images import ADDRESS_LIFE_S, PIECE_BYTES, Method, cannot_delete, cannot_read, cannot_write
+from gateway.storage.images import (
+    ADDRESS_LIFE_S,
+    PIECE_BYTES,
+    Method,
+    cannot_delete,
+    cannot_read,
+    cannot_write,
+    key_of,
+)
 from gateway.storage.s3_bucket import asking, is_missing, lacks_conditions
 
 if TYPE_CHECKING:
@@ -64,7 +72,7 @@ class S3ImageStore:
             task.exception()  # whoever asked may have left, and then nobody reads it
 
     async def put(self, sha256: str, data: bytes) -> bool:
-        key = _key(sha256)
+        key = key_of(sha256)
         async with self._writing():
             if await self._created(key, data):
                 return True
@@ -108,12 +116,12 @@ class S3ImageStore:
 
     async def get(self, sha256: str) -> bytes | None:
         async with asking(cannot_read):
-            found = await self._found(_key(sha256), {})
+            found = await self._found(key_of(sha256), {})
             return None if found is None else bytes(await found.bytes_async())
 
     async def contains(self, sha256: str) -> bool:
         async with asking(cannot_read):
-            return await self._size(_key(sha256)) is not None
+            return await self._size(key_of(sha256)) is not None
 
     async def _size(self, key: str) -> int | None:
         """By its first byte: the answer to a HEAD has no body to tell a missing object from a missing bucket."""
@@ -125,7 +133,7 @@ class S3ImageStore:
 
     async def open(self, sha256: str, start: int, stop: int) -> AsyncIterator[bytes] | None:
         async with asking(cannot_read):
-            found = await self._found(_key(sha256), {"range": (start, stop)})
+            found = await self._found(key_of(sha256), {"range": (start, stop)})
         return None if found is None else _pieces(found)
 
     async def _found(self, key: str, options: GetOptions) -> GetResult | None:
@@ -140,14 +148,14 @@ class S3ImageStore:
         if not self._redirects:
             return None
         async with asking(cannot_read):
-            return await obstore.sign_async(self._bucket, method, _key(sha256), timedelta(seconds=ADDRESS_LIFE_S))
+            return await obstore.sign_async(self._bucket, method, key_of(sha256), timedelta(seconds=ADDRESS_LIFE_S))
 
     async def delete(self, hashes: Sequence[str]) -> None:
         turns = asyncio.Semaphore(_DELETIONS_AT_ONCE)
 
         async def in_turn(sha256: str) -> None:
             async with turns:
-                await self._delete(_key(sha256))
+                await self._delete(key_of(sha256))
 
         async with asking(cannot_delete):
             await asyncio.gather(*map(in_turn, hashes))
@@ -168,7 +176,3 @@ async def _pieces(found: GetResult) -> AsyncIterator[bytes]:
         if piece is None:
             return
         yield piece
-
-
-def _key(sha256: str) -> str:
-    return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"

@@ -155,6 +155,25 @@ async def test_a_local_folder_that_took_bytes_just_now_is_believed_to_be_in_orde
     assert (tmp_path / "images").stat().st_mtime_ns > 0
 
 
+async def test_bytes_and_every_name_on_the_way_to_them_are_synced_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else a loss of power may take a picture that is paid for and published."""
+    synced = []
+
+    def sync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    store = LocalImageStore(tmp_path / "data" / "images")
+    await store.put(SHA, DATA)
+    *folders, aside, home = map(str, synced)
+    assert folders == [".", "data", "data/images"]
+    assert aside.startswith(f"data/images/{SHA[:2]}/.{SHA}-")
+    assert home == f"data/images/{SHA[:2]}"
+
+
 async def test_a_local_folder_that_breaks_right_after_a_write_says_so(tmp_path: Path):
     store = LocalImageStore(tmp_path / "images")
     await store.put(SHA, DATA)
