@@ -38,6 +38,14 @@ class _Pipeline(list[Any]):
         self.insert(0, item)
 
 
+class _Event(asyncio.Event):
+    """Those who wait are in a list, for the same reason: a connection has two events, and nobody waits for either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiters = []  # type: ignore[assignment]
+
+
 class HeadTooLarge(DarkroomError):
     """431 (RFC 6585, section 5)."""
 
@@ -70,6 +78,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.pipeline = _Pipeline()  # type: ignore[assignment]
+        self.flow._is_writable_event = _Event()  # noqa: SLF001
+        self.flow._is_writable_event.set()  # noqa: SLF001
         self.guard.watch(self.connections, self.loop)
         self._since = self.guard.now
         clients = self.guard.clients
@@ -114,6 +124,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def begin_request(self) -> None:
         """Hand the request whose head is whole to the application, or to its place behind the one before."""
         super().on_headers_complete()
+        self.cycle.message_event = _Event()  # before its task has begun
         if not self.pipeline:
             self._answering = self.cycle
         if self.guard.draining:

@@ -24,6 +24,8 @@ class HeadsWait:
     """A transport that joins a write ending in a blank line, as heads do, with the next; at the latest in the next
     turn of the loop it goes alone."""
 
+    __slots__ = ("_head", "_loop", "_transport")
+
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
