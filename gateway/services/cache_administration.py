@@ -68,7 +68,7 @@ class CacheAdministration:
 
     async def apply_retention(self, *, images_days: int | None, requests_days: int | None) -> None:
         """Remove what is too old: expired entries, pictures, usage rows, kept prompts, deliveries, idempotency keys,
-        and bytes dead for an hour. Before that, make the months of the usage log that are to come.
+        bytes dead for an hour and half-written ones. Before that, make the months of the usage log that are to come.
         """
         await self._make_months()
         await self._remove(
@@ -83,6 +83,7 @@ class CacheAdministration:
         await self._database.write(lambda conn: idempotency.prune(conn, now_ms=now_ms(conn)))
         while await self._sweep() == _DELETED_AT_ONCE:
             pass
+        await self._images.tidy()
 
     async def _make_months(self) -> None:
         """Ahead of time, so that a month that can't be made now has weeks of rounds to come."""

@@ -64,6 +64,10 @@ class SpooledImageStore:
         await self._spool.delete(hashes)
         await self._store.delete(hashes)
 
+    async def tidy(self) -> None:
+        await self._spool.tidy()
+        await self._store.tidy()
+
     async def run(self) -> None:
         """For ever: unload whenever the store takes it."""
         while True:

@@ -21,6 +21,7 @@ from gateway.threads import to_thread
 PIECE_BYTES = 512 * 1024
 ADDRESS_LIFE_S = 300
 _TRUST_S = 1.0
+_CUT_OFF_S = 3600.0
 _ROOM_BYTES = 64 * 2**20  # a picture and more
 Method = Literal["GET", "HEAD"]
 
@@ -50,12 +51,16 @@ class ImageStore(Protocol):
     async def delete(self, hashes: Sequence[str]) -> None:
         """What is not there is no harm. Raises StorageFailed; some may be gone then."""
 
+    async def tidy(self) -> None:
+        """Remove what writes left that were cut off an hour ago or longer, as far as can be."""
+
 
 class LocalImageStore:
     """Files at `key_of`. A file appears whole or not at all: written aside, synced, renamed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._aside = root / ".aside"
         self._written_s = -math.inf  # when bytes were last written, by the monotonic clock
         self.place = f"the folder {root}"
 
@@ -79,9 +84,9 @@ class LocalImageStore:
 
     def _probe(self) -> None:
         self._written_s = -math.inf
-        probe = self._root / f".probe-{secrets.token_hex(4)}"
+        probe = self._aside / f"probe-{secrets.token_hex(4)}"
         try:
-            _make_folder(self._root)
+            _make_folder(self._aside)
             probe.write_bytes(b"\0" * 4096)
         except OSError as exc:
             raise cannot_write(_said(exc)) from exc
@@ -94,7 +99,7 @@ class LocalImageStore:
 
     def _put(self, sha256: str, data: bytes) -> bool:
         target = self._path(sha256)
-        aside = target.with_name(f".{sha256}-{secrets.token_hex(4)}")
+        aside = self._aside / f"{sha256}-{secrets.token_hex(4)}"
         try:
             if target.exists():
                 return False
@@ -102,8 +107,7 @@ class LocalImageStore:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(target)
-            _sync_folder(target.parent)
+            _move(aside, target)
         except OSError as exc:
             self._written_s = -math.inf
             _discard(aside)
@@ -152,9 +156,18 @@ class LocalImageStore:
             except OSError as exc:
                 raise cannot_delete(_said(exc)) from exc
 
+    async def tidy(self) -> None:
+        await to_thread(self._tidy)
+
+    def _tidy(self) -> None:
+        for file in self._aside.glob("*"):
+            with contextlib.suppress(OSError):
+                if file.stat().st_mtime < time.time() - _CUT_OFF_S:
+                    file.unlink()
+
     def names(self) -> list[str]:
         """The SHA-256 of all there is, in no order."""
-        return [file.name for file in self._root.glob("??/*") if not file.name.startswith(".")]
+        return [file.name for file in self._root.glob("??/*")]
 
     def _path(self, sha256: str) -> Path:
         return self._root / key_of(sha256)
@@ -174,6 +187,16 @@ def _opened_anew(file: Path) -> BinaryIO:
     except FileNotFoundError:
         _make_folder(file.parent)
         return file.open("xb")
+
+
+def _move(file: Path, target: Path) -> None:
+    """The file has its new name, on disk too, its folder made if need be."""
+    try:
+        file.replace(target)
+    except FileNotFoundError:
+        _make_folder(target.parent)
+        file.replace(target)
+    _sync_folder(target.parent)
 
 
 def _make_folder(folder: Path) -> None:

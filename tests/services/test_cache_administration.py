@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,13 @@ LIMITED_ROLE = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO limited",
 )
 LIMITED_ROLE_GOES = ("DROP TABLE usage_log_1970_01", "DROP OWNED BY limited", "DROP ROLE limited")
+
+
+async def test_what_a_killed_process_left_in_the_middle_of_a_picture_goes(world: World, tmp_path: Path):
+    await world.publish("a")
+    left = tmp_path / "images" / ".aside" / "half-a-picture"
+    left.write_bytes(b"pict")
+    os.utime(left, (0, 0))
+    await world.retain()
+    assert not left.exists()
+    assert world.images.names() == [f"a{'0' * 60}"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
@@ -144,15 +146,16 @@ async def test_a_local_folder_that_took_bytes_just_now_is_believed_to_be_in_orde
     """By its file system's word; after a failure, bytes decide again."""
     store = LocalImageStore(tmp_path / "images")
     await store.put(SHA, DATA)
-    before_ns = (tmp_path / "images").stat().st_mtime_ns
+    aside = tmp_path / "images" / ".aside"
+    before_ns = aside.stat().st_mtime_ns
     await store.check()
-    assert (tmp_path / "images").stat().st_mtime_ns == before_ns  # nothing was written into it
+    assert aside.stat().st_mtime_ns == before_ns  # nothing was written into it
     (tmp_path / "images" / LARGE_SHA[:2]).write_bytes(b"in the way")
     with pytest.raises(StorageFailed):
         await store.put(LARGE_SHA, LARGE)
-    os.utime(tmp_path / "images", ns=(0, 0))
+    os.utime(aside, ns=(0, 0))
     await store.check()
-    assert (tmp_path / "images").stat().st_mtime_ns > 0
+    assert aside.stat().st_mtime_ns > 0
 
 
 async def test_bytes_and_every_name_on_the_way_to_them_are_synced_to_the_disk(
@@ -168,10 +171,13 @@ async def test_bytes_and_every_name_on_the_way_to_them_are_synced_to_the_disk(
     monkeypatch.setattr(os, "fsync", sync)
     store = LocalImageStore(tmp_path / "data" / "images")
     await store.put(SHA, DATA)
-    *folders, aside, home = map(str, synced)
-    assert folders == [".", "data", "data/images"]
-    assert aside.startswith(f"data/images/{SHA[:2]}/.{SHA}-")
-    assert home == f"data/images/{SHA[:2]}"
+    assert re.sub(r"-\w+", "-random", " ".join(map(str, synced))) == (
+        f". data data/images data/images/.aside/{SHA}-random data/images data/images/{SHA[:2]}"
+    )
+    synced.clear()
+    await store.delete([SHA])
+    await store.put(SHA, DATA)
+    assert [path.name for path in synced[1:]] == [SHA[:2]]
 
 
 async def test_a_local_folder_that_breaks_right_after_a_write_says_so(tmp_path: Path):
@@ -187,4 +193,17 @@ async def test_a_local_folder_that_is_in_order_except_for_one_place_says_so_ther
     (tmp_path / SHA[:2]).write_bytes(b"in the way")
     with pytest.raises(StorageFailed, match="can't write pictures"):
         await LocalImageStore(tmp_path).put(SHA, DATA)
-    assert [path.name for path in tmp_path.iterdir()] == [SHA[:2]]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / SHA[:2]]
+
+
+async def test_what_was_cut_off_in_the_middle_of_a_write_goes_after_an_hour(tmp_path: Path):
+    store = LocalImageStore(tmp_path)
+    await store.tidy()  # before there is anything
+    await store.put(SHA, DATA)
+    old, new = (tmp_path / ".aside" / f"{SHA}-{name}" for name in ("old", "new"))
+    for file in (old, new, tmp_path / SHA[:2] / SHA):
+        file.write_bytes(DATA)
+    for file in (old, tmp_path / SHA[:2] / SHA):
+        os.utime(file, (time.time() - 3601, time.time() - 3601))
+    await store.tidy()
+    assert (old.exists(), new.exists(), await store.get(SHA)) == (False, True, DATA)
