@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from gateway.api.schemas import Name, RequestBody, iso_time
+from gateway.domain.administrator import Administrator, Permission
+from gateway.domain.webhook import masked
 from gateway.resources import Alert, Webhook, WebhookDelivery
 
 
@@ -25,7 +27,7 @@ class WebhookAnswer(BaseModel):
     id: str
     object: str = "webhook"
     name: str
-    url: str
+    url: str = Field(description="Whole for those who may change it; for others, and in the audit log, its host alone.")
     disabled: bool
     created_at: str
     disabled_at: str | None
@@ -73,19 +75,19 @@ class DeliveryAnswer(BaseModel):
     delivered_at: str | None
 
 
-def webhook_answer(webhook: Webhook) -> WebhookAnswer:
+def webhook_answer(webhook: Webhook, admin: Administrator) -> WebhookAnswer:
     return WebhookAnswer(
         id=webhook.id,
         name=webhook.name,
-        url=webhook.url,
+        url=webhook.url if admin.may(Permission.MANAGE_ALERTS) else masked(webhook.url),
         disabled=webhook.disabled_ms is not None,
         created_at=iso_time(webhook.created_ms),
         disabled_at=_moment(webhook.disabled_ms),
     )
 
 
-def webhook_created(webhook: Webhook, secret: str) -> WebhookCreated:
-    return WebhookCreated(**webhook_answer(webhook).model_dump(), secret=secret)
+def webhook_created(webhook: Webhook, admin: Administrator, secret: str) -> WebhookCreated:
+    return WebhookCreated(**webhook_answer(webhook, admin).model_dump(), secret=secret)
 
 
 def alert_answer(alert: Alert) -> AlertAnswer:

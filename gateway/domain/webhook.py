@@ -39,6 +39,13 @@ def next_attempt_ms(attempts: int, now_ms: int) -> int | None:
     return now_ms + BACK_OFF_S[attempts - 1] * 1000
 
 
+def masked(url: str) -> str:
+    """Where it goes, without what may be a secret: whoever knows the whole address of a chat's hook can post there."""
+    parts = urlsplit(url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return url if url in {origin, f"{origin}/"} else f"{origin}/..."
+
+
 def check_url(url: str) -> str:
     """Raises InvalidRequest for what can't be posted to, and for an address that holds a password."""
     try:

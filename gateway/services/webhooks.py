@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from gateway.domain.ids import new_id
-from gateway.domain.webhook import check_url, new_secret
+from gateway.domain.webhook import check_url, masked, new_secret
 from gateway.errors import InvalidRequest
 from gateway.storage import audit, webhooks
 from gateway.storage.audit import Act
@@ -47,7 +47,7 @@ class Webhooks:
             webhooks.insert(conn, webhook)
             return webhook
 
-        made = await self._write(work, Act(actor, "create", "webhook", webhook_id, {"name": name, "url": url}))
+        made = await self._write(work, _act(actor, "create", webhook_id, {"name": name, "url": url}))
         return NewWebhook(made, secret)
 
     async def list(self) -> list[Webhook]:
@@ -68,20 +68,20 @@ class Webhooks:
                 changed["disabled_ms"] = now_ms(conn) if changed.pop("disabled") else None
             return webhooks.update(conn, webhook_id, changed)
 
-        return await self._write(work, Act(actor, "update", "webhook", webhook_id, dict(values)))
+        return await self._write(work, _act(actor, "update", webhook_id, values))
 
     async def rotate(self, webhook_id: str, *, actor: str) -> NewWebhook:
         """A new secret; the old one signs nothing from now on. Raises NotFound."""
         secret = new_secret()
         values = {"secret": self._seal(webhook_id, secret)}
         made = await self._write(
-            lambda conn: webhooks.update(conn, webhook_id, values), Act(actor, "rotate", "webhook", webhook_id)
+            lambda conn: webhooks.update(conn, webhook_id, values), _act(actor, "rotate", webhook_id)
         )
         return NewWebhook(made, secret)
 
     async def delete(self, webhook_id: str, *, actor: str) -> None:
         """The log of its deliveries stays. Raises NotFound."""
-        act = Act(actor, "delete", "webhook", webhook_id)
+        act = _act(actor, "delete", webhook_id)
         await self._write(lambda conn: webhooks.delete(conn, webhook_id), act)
 
     async def reencrypt(self, *, actor: str) -> int:
@@ -90,7 +90,7 @@ class Webhooks:
         stale = [webhook for webhook in await self.list() if not sealer.is_current(webhook.secret)]
         for webhook in stale:
             values = {"secret": self._seal(webhook.id, self.secret_of(webhook))}
-            await self._write(_updating(webhook.id, values), Act(actor, "reencrypt", "webhook", webhook.id))
+            await self._write(_updating(webhook.id, values), _act(actor, "reencrypt", webhook.id))
         return len(stale)
 
     def secret_of(self, webhook: Webhook) -> str:
@@ -115,6 +115,12 @@ class Webhooks:
             return result
 
         return await self._database.write(audited)
+
+
+def _act(actor: str, action: str, webhook_id: str, detail: Mapping[str, Any] | None = None) -> Act:
+    """More people see the audit log than may see an address."""
+    told = detail and {name: masked(value) if name == "url" else value for name, value in detail.items()}
+    return Act(actor, action, "webhook", webhook_id, told)
 
 
 def _updating(webhook_id: str, values: Mapping[str, Any]) -> Callable[[sa.Connection], Webhook]:

@@ -163,3 +163,21 @@ async def test_a_role_is_told_what_it_may_do(world: Organisation) -> None:
         assert ("manage_administrators" in me["permissions"]) == (role == "owner")
     owner = await world.gateway.admin("GET", "/me")
     assert (owner["id"], owner["name"], owner["role"]) == (None, "admin", "owner")
+
+
+async def test_only_who_may_change_a_webhook_sees_its_whole_address_and_the_audit_log_never(
+    world: Organisation,
+) -> None:
+    """The address of a chat's hook is all that it takes to post there."""
+    url, host = "https://hooks.example.com/services/secret", "https://hooks.example.com/..."
+    made = await world.gateway.admin("POST", "/webhooks", {"name": "chat", "url": url})
+    await world.gateway.admin("PATCH", f"/webhooks/{made['id']}", {"url": f"{url}/2"})
+    for role in map(Role, NO_SINGLE_TEAM.split()):
+        shown = f"{url}/2" if role in OPERATORS.split() else host
+        assert (await world.data(role, f"/webhooks/{made['id']}"))["url"] == shown, role
+        assert [hook["url"] for hook in await world.data(role, "/webhooks")] == [shown], role
+    events = await world.data(Role.VIEWER, "/audit", object_id=made["id"])
+    assert {event["action"]: event["detail"].get("url") for event in events} == {
+        "webhook.create": host,
+        "webhook.update": host,
+    }

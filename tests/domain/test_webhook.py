@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.domain.webhook import BACK_OFF_S, check_url, new_secret, next_attempt_ms, signed_headers
+from gateway.domain.webhook import BACK_OFF_S, check_url, masked, new_secret, next_attempt_ms, signed_headers
 from gateway.errors import InvalidRequest
 
 
@@ -60,3 +60,17 @@ def test_what_can_be_posted_to(url: str):
 def test_what_can_not(url: str, message: str):
     with pytest.raises(InvalidRequest, match=message):
         check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.com/services/T0/B0/secret", "https://hooks.example.com/..."),
+        ("http://[::1]:9093/?token=secret", "http://[::1]:9093/..."),
+        ("https://hooks.example.com?token=secret", "https://hooks.example.com/..."),
+        ("https://hooks.example.com/", "https://hooks.example.com/"),
+        ("https://hooks.example.com", "https://hooks.example.com"),
+    ],
+)
+def test_what_may_be_a_secret_of_an_address_is_not_shown(url: str, shown: str):
+    assert masked(url) == shown

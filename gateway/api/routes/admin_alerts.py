@@ -34,19 +34,19 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the page befo
 async def create_webhook(body: WebhookCreate, resources: ResourcesDep, admin: Manager) -> WebhookCreated:
     """Alerts from now on are told to it. The answer shows the secret that signs them this once."""
     made = await resources.webhooks.create(body.name, body.url, actor=admin.actor)
-    return webhook_created(made.webhook, made.secret)
+    return webhook_created(made.webhook, admin, made.secret)
 
 
 @router.get("/webhooks")
-async def list_webhooks(resources: ResourcesDep, _admin: SeerOfAll) -> ListAnswer[WebhookAnswer]:
+async def list_webhooks(resources: ResourcesDep, admin: SeerOfAll) -> ListAnswer[WebhookAnswer]:
     """Newest first, in one page."""
-    data = [webhook_answer(webhook) for webhook in await resources.webhooks.list()]
+    data = [webhook_answer(webhook, admin) for webhook in await resources.webhooks.list()]
     return ListAnswer(data=data, has_more=False, next_cursor=None)
 
 
 @router.get("/webhooks/{webhook_id}", responses=_NOT_FOUND)
-async def get_webhook(webhook_id: str, resources: ResourcesDep, _admin: SeerOfAll) -> WebhookAnswer:
-    return webhook_answer(await resources.webhooks.get(webhook_id))
+async def get_webhook(webhook_id: str, resources: ResourcesDep, admin: SeerOfAll) -> WebhookAnswer:
+    return webhook_answer(await resources.webhooks.get(webhook_id), admin)
 
 
 @router.patch("/webhooks/{webhook_id}", responses=_NOT_FOUND)
@@ -54,7 +54,7 @@ async def update_webhook(
     webhook_id: str, body: WebhookUpdate, resources: ResourcesDep, admin: Manager
 ) -> WebhookAnswer:
     """One that is disabled is told nothing; what waits for it fails."""
-    return webhook_answer(await resources.webhooks.update(webhook_id, body.values(), actor=admin.actor))
+    return webhook_answer(await resources.webhooks.update(webhook_id, body.values(), actor=admin.actor), admin)
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=_NOT_FOUND)
@@ -67,7 +67,7 @@ async def delete_webhook(webhook_id: str, resources: ResourcesDep, admin: Manage
 async def rotate_webhook(webhook_id: str, resources: ResourcesDep, admin: Manager) -> WebhookCreated:
     """A new secret; the old one signs nothing from now on. The answer shows the new one this once."""
     made = await resources.webhooks.rotate(webhook_id, actor=admin.actor)
-    return webhook_created(made.webhook, made.secret)
+    return webhook_created(made.webhook, admin, made.secret)
 
 
 @router.post("/webhooks/{webhook_id}/test", responses=_NOT_FOUND)
