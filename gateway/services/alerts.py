@@ -1,7 +1,6 @@
 """Alerts: limits are looked at every few seconds, and webhooks are told once of each share that is reached.
 
-What is reserved does not count: it may come back. A limit that is raised and reached again in the same window is not
-told again.
+What is reserved does not count: it may come back. A limit whose amount is changed is told of anew.
 """
 
 from __future__ import annotations

@@ -117,10 +117,10 @@ class Webhooks:
         return await self._database.write(audited)
 
 
-def _act(actor: str, action: str, webhook_id: str, detail: Mapping[str, Any] | None = None) -> Act:
+def _act(actor: str, action: str, webhook_id: str, detail: Mapping[str, Any] = {}) -> Act:
     """More people see the audit log than may see an address."""
-    told = detail and {name: masked(value) if name == "url" else value for name, value in detail.items()}
-    return Act(actor, action, "webhook", webhook_id, told)
+    told = {name: masked(value) if name == "url" else value for name, value in detail.items()}
+    return Act(actor, action, "webhook", webhook_id, told or None)
 
 
 def _updating(webhook_id: str, values: Mapping[str, Any]) -> Callable[[sa.Connection], Webhook]:

@@ -1,4 +1,4 @@
-"""Limits that have reached a share of their amount: found, and written down once for each window.
+"""Limits that have reached a share of their amount: found, and written down once for each window and amount.
 
 Any replica may look at any time: what makes a crossing one is a unique key. SQL gone: nothing is bought, so nothing is
 crossed.
@@ -25,7 +25,7 @@ _MODES = ("live", "test")
 _AT_ONCE = 200
 _a = alerts.c
 _SOME_ALERT = sa.select(sa.literal(1)).where(limits.c.alert_at.is_not(None)).limit(1)
-_UNIQUE = ("mode", "scope", "scope_id", "metric", "window", "window_start_ms", "percent")
+_UNIQUE = ("mode", "scope", "scope_id", "metric", "window", "window_start_ms", "percent", "amount")
 
 
 class Crossing(NamedTuple):
@@ -42,7 +42,7 @@ class Crossing(NamedTuple):
         """What makes it one."""
         limit = self.limit
         where = (limit.scope.value, limit.scope_id, limit.metric.value, limit.window.value)
-        return (self.mode, *where, self.window_start_ms, self.percent)
+        return (self.mode, *where, self.window_start_ms, self.percent, limit.amount)
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +100,7 @@ def record(conn: sa.Connection, crossings: Sequence[Crossing]) -> list[str]:
     made: list[str] = []
     for crossing in sorted(crossings):
         values = dict(zip(_UNIQUE, crossing.place, strict=True))
-        values |= {"id": new_id("alert"), "amount": crossing.limit.amount, "used": crossing.used, "at_ms": now}
+        values |= {"id": new_id("alert"), "used": crossing.used, "at_ms": now}
         added = insert(conn, alerts).values(values).on_conflict_do_nothing().returning(_a.id)
         made += conn.execute(added).scalars().all()
     return made

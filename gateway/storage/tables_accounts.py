@@ -135,7 +135,7 @@ webhooks = sa.Table(
     moment("deleted_ms"),
 )
 
-alerts = sa.Table(  # a limit that has reached a share of its amount, once for each window
+alerts = sa.Table(  # a limit that has reached a share of its amount, once for each window and each amount it had
     "alerts",
     metadata,
     id_column(primary_key=True),
@@ -150,7 +150,15 @@ alerts = sa.Table(  # a limit that has reached a share of its amount, once for e
     big("used"),
     moment("at_ms", nullable=False, index=True),
     sa.UniqueConstraint(
-        "mode", "scope", "scope_id", "metric", "window", "window_start_ms", "percent", name="uq_alerts_crossing"
+        "mode",
+        "scope",
+        "scope_id",
+        "metric",
+        "window",
+        "window_start_ms",
+        "percent",
+        "amount",
+        name="uq_alerts_crossing",
     ),
 )
 

@@ -107,12 +107,21 @@ async def test_what_was_spent_before_a_limit_was_set_is_told_with_the_next_purch
     assert await world.alerts.check() == 1
 
 
-async def test_a_new_window_is_told_anew_and_a_raised_limit_is_not(world: World):
+async def test_a_new_amount_is_told_anew_once_and_so_is_a_new_window(world: World):
+    """A limit for good that was raised would else never be told of again."""
     ada = await world.caller()
     await world.limit(ada, "user", (*COST, "0.065", (100,)))
     await world.buy(ada)
     assert await world.alerts.check() == 1
-    await world.limit(ada, "user", (*COST, "0.06", (100,)))
+    await world.limit(ada, "user", (*COST, "0.13", (100,)))
+    assert await world.alerts.check() == 0
+    await world.buy(ada)
+    assert await world.alerts.check() == 1
+    assert sorted((alert.amount, alert.used) for alert in await world.seen()) == [
+        (PRICE, PRICE),
+        (2 * PRICE, 2 * PRICE),
+    ]
+    await world.limit(ada, "user", (*COST, "0.065", (100,)))
     assert await world.alerts.check() == 0
     older = tables_accounts.alerts.update().values(window_start_ms=5)
     await world.database.write(lambda conn: conn.execute(older))

@@ -288,6 +288,23 @@ async def test_a_newer_schema_that_says_so_is_used_on_by_replicas_and_refused_by
         assert await current_revision(empty) == "9999"
 
 
+async def test_alerts_of_two_amounts_of_a_limit_are_one_again_for_older_versions(empty: Database):
+    await migrate(empty)
+    insert = """
+        INSERT INTO alerts (id, mode, scope, scope_id, metric, "window", window_start_ms, percent, amount, used, at_ms)
+        VALUES ('alert_{0}', 'live', 'user', 'user_1', 'cost_usd', 'total', 0, {1}, {2}, 9, 1)
+    """
+    for row in (("a", 80, 5), ("b", 80, 10), ("c", 100, 5)):
+        await empty.write(partial(sa.Connection.exec_driver_sql, statement=insert.format(*row)))
+    await empty.write(lambda conn: command.downgrade(alembic_config(conn), "0007"))
+    ids = "SELECT id FROM alerts ORDER BY id"
+    assert await empty.read(lambda conn: conn.exec_driver_sql(ids).scalars().all()) == ["alert_a", "alert_c"]
+    with pytest.raises(sa.exc.IntegrityError):
+        await empty.write(lambda conn: conn.exec_driver_sql(insert.format("d", 80, 20)))
+    await migrate(empty)
+    await empty.write(lambda conn: conn.exec_driver_sql(insert.format("d", 80, 20)))
+
+
 COMPATIBLE = """
 oldest_code = "{floor}"
 """
