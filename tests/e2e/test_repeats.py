@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway.demo.provider import FakeProvider, running
 from tests.e2e.test_crashes import gateway_process
 from tests.support.gateway import Gateway, gateway_and_provider, running_gateway, settings_for
 from tests.support.ports import free_port
+from tests.support.raw_client import RawClients, post
 from tests.support.waiting import until
 
 RETRY = {"x-stainless-retry-count": "1"}
@@ -64,6 +66,23 @@ async def test_an_equal_call_after_a_closed_connection_gets_that_picture_for_not
         assert picture(answer)
         assert answer.headers["darkroom-cost-usd"] == "0"
         assert len(fake.bill) == 1
+
+
+async def test_a_client_that_had_sent_more_behind_its_call_is_heard_leaving_all_the_same(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, fake):
+        key = await gateway.new_key()
+        gate = fake.gate = asyncio.Event()
+        async with RawClients(gateway.base_url) as connect:
+            body = json.dumps({"model": "flux-pro", "prompt": "A lighthouse"}).encode()
+            client = await connect(post(key, body) + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+            await fake.wait_for_calls(1)
+            await client.close()
+        assert (await gateway.get("/livez")).status_code == 200
+        gate.set()
+        await until(lambda: gateway.generations(status="succeeded"))
+        again = await gateway.generate(key, prompt="A lighthouse")
+        assert picture(again)
+        assert (again.headers["darkroom-cost-usd"], len(fake.bill)) == ("0", 1)
 
 
 async def test_a_picture_once_delivered_is_never_replayed(tmp_path: Path) -> None:

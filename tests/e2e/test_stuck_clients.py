@@ -116,6 +116,7 @@ async def test_an_early_refusal_reaches_a_client_that_is_still_sending(gateway: 
         GET.replace(b"Host: x", b"Host: x\r\nX: y\0z"),
         GET.replace(b"Host: x", b"Host: x\r\nX : y"),
         post("k").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"5\nhello\n0\n\n",
+        GET.replace(b"GET /livez", b"CONNECT x:80"),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )
@@ -124,6 +125,36 @@ async def test_what_could_be_read_in_two_ways_is_refused_in_the_envelope(sent: b
     answer = await client.answer()
     assert (answer.status, answer.code, answer.headers["connection"]) == (400, "invalid_request", "close")
     assert await client.closed() == b""
+
+
+OFFERS = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+    b"Connection: keep-alive, upgrade\r\nUpgrade: websocket\r\n",
+]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("in_pieces", [False, True])
+async def test_an_offer_of_another_protocol_is_not_taken_up_and_hides_no_second_request(
+    gateway: Gateway, connect: RawClients, *, offer: bytes, chunked: bool, in_pieces: bool
+) -> None:
+    """The body is the body, whatever it looks like; Java's own client makes such an offer with its first call."""
+    key = await gateway.new_key()
+    for body, status in ((BODY, 200), (BODY, 200), (GET, 400)):
+        sent = post(key, body).replace(b"Host: x\r\n", b"Host: x\r\n" + offer, 1)
+        if chunked:
+            sent = sent.replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked")
+            sent = sent.removesuffix(body) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        pieces = [sent[at : at + 50] for at in range(0, len(sent), 50)] if in_pieces else [sent]
+        client = await connect(b"")
+        for piece in pieces:
+            await client.send(piece)
+        await client.send(GET.replace(b"Host: x\r\n", b"Host: x\r\n" + offer))
+        await client.send(GET.replace(b"/livez", b"/nowhere"))
+        assert (await client.answer()).status == status
+        assert (await client.answer()).status == 200
+        assert (await client.answer()).status == 404
 
 
 async def test_endless_senders_are_cut_off_and_memory_stays_flat(tmp_path: Path) -> None:
