@@ -148,7 +148,8 @@ class ImageStoreSettings(Section):
     kind: Literal["local", "s3"] = "local"
     """Where the bytes of pictures live. local: files on this machine. s3: a bucket of S3, or of a store like it."""
     path: Path | None = None
-    """Of kind local: folder of the files. null: images/ in data_dir."""
+    """Of kind local: folder of the files. null: images/ in data_dir. With less than 64 MiB free in it nothing is
+    bought."""
     bucket: str | None = None
     """Of kind s3: the bucket, which must exist."""
     prefix: str = ""

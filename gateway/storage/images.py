@@ -62,10 +62,13 @@ class LocalImageStore:
         self._root = root
         self._aside = root / ".aside"
         self._written_s = -math.inf  # when bytes were last written, by the monotonic clock
+        self._failed: tuple[Path, int] | None = None  # the folder that did not take a picture, and how large it was
         self.place = f"the folder {root}"
 
     async def check(self) -> None:
-        """By the file system's word where bytes could be written a second ago; else by writing some."""
+        """By the file system's word where bytes could be written a second ago; else by writing some. Where a picture
+        could not be put, as many as it had, and there.
+        """
         await to_thread(self._check)
 
     def _check(self) -> None:
@@ -76,22 +79,32 @@ class LocalImageStore:
         """Whether it is a folder, may be written to, and has room."""
         inside = f"{self._root}/."
         try:
-            room = os.statvfs(inside)
+            return self._has_room() and os.access(inside, os.W_OK | os.X_OK)
         except OSError:
             return False
+
+    def _has_room(self) -> bool:
+        room = os.statvfs(f"{self._root}/.")
         names = room.f_favail > 0 or room.f_files == 0  # some file systems don't count them
-        return names and room.f_bavail * room.f_frsize > _ROOM_BYTES and os.access(inside, os.W_OK | os.X_OK)
+        return names and room.f_bavail * room.f_frsize > _ROOM_BYTES
 
     def _probe(self) -> None:
         self._written_s = -math.inf
+        folder, size = self._failed or (self._aside, 4096)
         probe = self._aside / f"probe-{secrets.token_hex(4)}"
         try:
-            _make_folder(self._aside)
-            probe.write_bytes(b"\0" * 4096)
+            with _opened_anew(probe) as file:
+                file.write(bytes(size))
+            if self._failed is not None:
+                _move(probe, folder / probe.name)
+            if not self._has_room():
+                raise cannot_buy(f"less than {_ROOM_BYTES >> 20} MiB are free")
         except OSError as exc:
-            raise cannot_write(_said(exc)) from exc
+            raise cannot_buy(_said(exc)) from exc
         finally:
             _discard(probe)
+            _discard(folder / probe.name)
+        self._failed = None
         self._written_s = time.monotonic()
 
     async def put(self, sha256: str, data: bytes) -> bool:
@@ -102,6 +115,7 @@ class LocalImageStore:
         aside = self._aside / f"{sha256}-{secrets.token_hex(4)}"
         try:
             if target.exists():
+                _sync_folder(target.parent)  # whoever put it may have been cut off before
                 return False
             with _opened_anew(aside) as file:
                 file.write(data)
@@ -110,6 +124,7 @@ class LocalImageStore:
             _move(aside, target)
         except OSError as exc:
             self._written_s = -math.inf
+            self._failed = (target.parent, len(data))
             _discard(aside)
             raise cannot_write(_said(exc)) from exc
         self._written_s = time.monotonic()
@@ -167,7 +182,7 @@ class LocalImageStore:
 
     def names(self) -> list[str]:
         """The SHA-256 of all there is, in no order."""
-        return [file.name for file in self._root.glob("??/*")]
+        return [file.name for file in self._root.glob("??/" + "?" * 64)]
 
     def _path(self, sha256: str) -> Path:
         return self._root / key_of(sha256)
@@ -227,12 +242,17 @@ def _said(exc: OSError) -> str:
     return exc.strerror or str(exc)
 
 
-def cannot_write(reason: str) -> StorageFailed:
+def cannot_buy(reason: str) -> StorageFailed:
+    """Of `check`."""
     return StorageFailed(
         f"The gateway can't write pictures right now ({reason}), so nothing was bought.",
         retry_after_s=30,
         charged="no",
     )
+
+
+def cannot_write(reason: str) -> StorageFailed:
+    return StorageFailed(f"The gateway can't write pictures right now ({reason}).", retry_after_s=30)
 
 
 def cannot_read(reason: str) -> StorageFailed:

@@ -23,6 +23,7 @@ from gateway.storage.images import (
     ADDRESS_LIFE_S,
     PIECE_BYTES,
     Method,
+    cannot_buy,
     cannot_delete,
     cannot_read,
     cannot_write,
@@ -62,7 +63,7 @@ class S3ImageStore:
 
     async def _probe(self) -> None:
         """What is there already is not written again: that it is there, a server tells only those who may write it."""
-        async with self._writing():
+        async with self._writing(cannot_buy):
             if not await self._created(_PROBE, b"darkroom") and not self._has_conditions:
                 await self._send(_PROBE, b"darkroom", "overwrite")
 
@@ -73,7 +74,7 @@ class S3ImageStore:
 
     async def put(self, sha256: str, data: bytes) -> bool:
         key = key_of(sha256)
-        async with self._writing():
+        async with self._writing(cannot_write):
             if await self._created(key, data):
                 return True
             if await self._size(key) == len(data):
@@ -104,10 +105,10 @@ class S3ImageStore:
         )
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[None]:
+    async def _writing(self, refusal: Callable[[str], StorageFailed]) -> AsyncIterator[None]:
         """What a write comes to is what `check` knows from then on."""
         try:
-            async with asking(cannot_write):
+            async with asking(refusal):
                 yield
         except StorageFailed:
             self._trusted_until = float("-inf")

@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import os
 import re
+import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -139,7 +141,8 @@ async def test_a_store_that_is_gone_says_so(twin: Local | Bucket, call: str):
         await CALLS[call](twin.broken)
     verb = {"check": "write", "put": "write", "delete": "delete"}.get(call, "read")
     assert refused.value.message.startswith(f"The gateway can't {verb} pictures right now (")
-    assert (refused.value.charged, refused.value.retry_after_s) == ("no" if verb == "write" else None, 30)
+    assert refused.value.message.endswith(", so nothing was bought." if call == "check" else ").")
+    assert (refused.value.charged, refused.value.retry_after_s) == ("no" if call == "check" else None, 30)
 
 
 async def test_a_local_folder_that_took_bytes_just_now_is_believed_to_be_in_order(tmp_path: Path):
@@ -153,6 +156,7 @@ async def test_a_local_folder_that_took_bytes_just_now_is_believed_to_be_in_orde
     (tmp_path / "images" / LARGE_SHA[:2]).write_bytes(b"in the way")
     with pytest.raises(StorageFailed):
         await store.put(LARGE_SHA, LARGE)
+    (tmp_path / "images" / LARGE_SHA[:2]).unlink()
     os.utime(aside, ns=(0, 0))
     await store.check()
     assert aside.stat().st_mtime_ns > 0
@@ -189,9 +193,64 @@ async def test_a_local_folder_that_breaks_right_after_a_write_says_so(tmp_path: 
         await store.check()
 
 
-async def test_a_local_folder_that_is_in_order_except_for_one_place_says_so_there(tmp_path: Path):
+async def test_a_local_folder_that_is_in_order_except_for_one_place_says_so_once_it_is_known(tmp_path: Path):
+    """Each purchase of a picture that can't be kept is paid for all the same."""
     (tmp_path / SHA[:2]).write_bytes(b"in the way")
+    store = LocalImageStore(tmp_path)
+    await store.check()
     with pytest.raises(StorageFailed, match="can't write pictures"):
+        await store.put(SHA, DATA)
+    for _ in range(2):
+        with pytest.raises(StorageFailed, match="so nothing was bought"):
+            await store.check()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / SHA[:2]]
+    (tmp_path / SHA[:2]).unlink()
+    await store.check()
+    assert (store.names(), await store.put(SHA, DATA), store.names()) == ([], True, [SHA])
+
+
+async def test_a_local_folder_that_takes_less_than_a_picture_says_so_once_it_is_known(tmp_path: Path):
+    store = LocalImageStore(tmp_path)
+    with most_bytes_of_a_file(10_000):
+        await store.check()
+        with pytest.raises(StorageFailed, match=r"\(File too large\)"):
+            await store.put(LARGE_SHA, LARGE)
+        for _ in range(2):
+            with pytest.raises(StorageFailed, match=r"\(File too large\), so nothing was bought"):
+                await store.check()
+    await store.check()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_a_local_folder_with_hardly_any_room_takes_no_purchase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = LocalImageStore(tmp_path)
+    whole = os.statvfs(tmp_path)
+    left = os.statvfs_result((*whole[:4], 2**26 // whole.f_frsize, *whole[5:]))
+    await store.put(SHA, DATA)
+    monkeypatch.setattr(os, "statvfs", lambda _path: left)
+    with pytest.raises(StorageFailed, match=r"\(less than 64 MiB are free\), so nothing was bought"):
+        await store.check()
+    await store.put(LARGE_SHA, LARGE)  # what is paid for is kept as long as it can be
+    with pytest.raises(StorageFailed, match="64 MiB"):
+        await store.check()
+    monkeypatch.undo()
+    await store.check()
+
+
+@contextmanager
+def most_bytes_of_a_file(size: int) -> Iterator[None]:
+    """Of any that this process writes: what a disk does that is nearly full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_nothing_of_a_failed_put_stays(tmp_path: Path):
+    (tmp_path / SHA[:2]).write_bytes(b"in the way")
+    with pytest.raises(StorageFailed):
         await LocalImageStore(tmp_path).put(SHA, DATA)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / SHA[:2]]
 
