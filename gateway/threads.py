@@ -20,6 +20,10 @@ T = TypeVar("T")
 _MOST = min(32, (os.cpu_count() or 1) + 4)
 
 
+class NoThread(OSError):
+    """Not one could be started: the system allows no more of them, or has no memory left."""
+
+
 class Job(Generic[T]):
     """A piece of work on its way to a thread, and back to the loop that awaits `done`."""
 
@@ -77,22 +81,31 @@ class Threads:
         self._closed = False
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """What `work` returns, or raises. Cancelled before a thread is free for it, it is never done."""
+        """What `work` returns, or raises; NoThread. Cancelled before a thread is free for it, it is never done."""
         job = Job(work, *arguments)
         self.submit(job)
         return await job.done
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Have it done; it must not raise. Raises RuntimeError once closed."""
+        """Have it done; it must not raise. Raises RuntimeError once closed, and NoThread."""
         with self._lock:
             if self._closed:
                 raise RuntimeError(f"the threads {self._name} are closed")
+            if len(self._threads) < min(self._open + 1, self._most):
+                self._start()
             self._open += 1
-            if len(self._threads) < min(self._open, self._most):
-                name = f"{self._name}-{len(self._threads)}"
-                self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
-                self._threads[-1].start()
             self._queue.put(job)
+
+    def _start(self) -> None:
+        """One more. If it can't be had, the others do its work; raises NoThread if there are none."""
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            if not self._threads:
+                raise NoThread(f"no thread could be started: {exc}") from exc
+        else:
+            self._threads.append(thread)
 
     def close(self) -> None:
         """Waits for what was handed in."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.threads import Threads, to_thread
+from gateway.threads import NoThread, Threads, to_thread
 from tests.support.waiting import until_now
 
 
@@ -47,6 +47,29 @@ async def test_threads_are_made_when_all_others_are_at_work(threads: Threads):
     assert sorted([mine, *await asyncio.gather(*both)]) == [0, 1, 2]
     assert await third == 3
     assert ours() == ["of-the-tests-0", "of-the-tests-1"]
+
+
+async def test_a_thread_that_cannot_be_started_is_an_error_only_when_there_is_no_other(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+):
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", none_left)
+        for _ in range(2):
+            with pytest.raises(NoThread, match="can't start new thread"):
+                await threads.run(len, "")
+    assert await threads.run(len, "ab") == 2
+    gate = threading.Event()
+    first = asyncio.create_task(threads.run(gate.wait))
+    await asyncio.sleep(0)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", none_left)
+        second = asyncio.create_task(threads.run(len, "abc"))
+        await asyncio.sleep(0)
+    gate.set()
+    assert (await first, await second, ours()) == (True, 3, ["of-the-tests-0"])
 
 
 async def test_work_whose_asker_left_before_a_thread_was_free_is_not_done():

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -149,18 +149,27 @@ class SqliteDatabase:
         write = Job(work)
         self._waiting.append(write)
         try:
-            self._writer.submit(self._write_waiting)
-        except RuntimeError:  # closing: a piece handed in before may not take this one along
-            self._waiting.remove(write)
-            raise
+            with _translated():
+                self._writer.submit(self._write_waiting)
+        except (RuntimeError, LedgerUnavailable):  # closing, or without a thread
+            if self._withdraw(write):
+                raise
         return await write.done
 
+    def _withdraw(self, write: Job[Any]) -> bool:
+        """False: a piece of work handed in before has taken it along, and will tell."""
+        try:
+            self._waiting.remove(write)
+        except ValueError:
+            return False
+        return True
+
     async def read(self, work: Work[T]) -> T:
-        return await self._readers.run(self._read, work)
+        with _translated():
+            return await self._readers.run(self._read, work)
 
     def _read(self, work: Work[T]) -> T:
-        with _translated():
-            return _run(self._connection(), work, "DEFERRED")
+        return _run(self._connection(), work, "DEFERRED")
 
     def _write(self, work: Work[T]) -> T:
         with _translated():
@@ -179,7 +188,10 @@ class SqliteDatabase:
 
         Each is whole or not at all by itself; and none is known to be done before all are on disk.
         """
-        writes = [self._waiting.popleft() for _ in range(min(len(self._waiting), _WRITES_AT_ONCE))]
+        writes: list[Job[Any]] = []
+        with suppress(IndexError):  # no more are waiting
+            while len(writes) < _WRITES_AT_ONCE:
+                writes.append(self._waiting.popleft())
         if not writes:
             return
         try:

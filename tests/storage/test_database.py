@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 
 from gateway.errors import ConfigurationError, LedgerUnavailable
 from gateway.storage import tables, tables_accounts
-from gateway.storage.database import Database, PostgresOptions, database_url, now_ms, open_database
+from gateway.storage.database import Database, PostgresOptions, SqliteDatabase, database_url, now_ms, open_database
 from tests.support.line import line_to
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer, running_postgres
@@ -251,6 +251,46 @@ async def test_a_sqlite_file_that_cannot_be_opened_is_the_same_refusal(tmp_path:
     with pytest.raises(LedgerUnavailable):
         await database.write(lambda conn: conn.exec_driver_sql("SELECT 1"))
     await database.close()
+
+
+async def test_sqlite_without_a_thread_is_the_same_refusal_until_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    database, done = SqliteDatabase(database_url(None, tmp_path)), list[str]()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", none_left)
+        for run in (database.write, database.read):
+            with pytest.raises(LedgerUnavailable):
+                await run(lambda _: done.append("too early"))
+    await database.write(lambda _: done.append("write"))
+    await database.read(lambda _: done.append("read"))
+    assert done == ["write", "read"]
+    await database.close()
+
+
+async def test_a_write_while_sqlite_is_being_closed_is_done_and_told_or_neither(tmp_path: Path):
+    """Writers by the hundred, and the closing somewhere between them."""
+    database, done = SqliteDatabase(database_url(None, tmp_path)), list[int]()
+
+    async def write(number: int) -> int | None:
+        try:
+            await database.write(lambda _: done.append(number))
+        except RuntimeError:
+            return None
+        return number
+
+    first = [asyncio.create_task(write(number)) for number in range(200)]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(database.close())
+    told = [await write(number) for number in range(200, 400)]
+    told += await asyncio.gather(*first)
+    await closing
+    assert sorted(done) == sorted(number for number in told if number is not None)
+    assert len(done) >= 200
+    assert None in told
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
