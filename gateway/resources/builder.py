@@ -48,6 +48,7 @@ from gateway.services.prices import PriceBook
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.publication import Publisher
 from gateway.services.purchases import Purchases
+from gateway.services.readiness import Readiness
 from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
 from gateway.services.recovery import Recovery
@@ -281,6 +282,7 @@ class Builder:
             purchases=self._purchases,
             database=database,
             tracing=self._tracing,
+            readiness=Readiness(self._purchases, self._journal, database),
         )
 
     def _tell_generation(self, generation_id: str) -> None:

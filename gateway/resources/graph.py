@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from gateway.config import Settings
 from gateway.domain.model import Model
-from gateway.errors import Draining
 from gateway.services.accounts import AccountService
 from gateway.services.administrators import Administrators
 from gateway.services.admission import Admission
@@ -23,6 +22,7 @@ from gateway.services.limit_usage import LimitUsage
 from gateway.services.pictures import Pictures
 from gateway.services.provider_keys import ProviderKeys
 from gateway.services.purchases import Purchases
+from gateway.services.readiness import Readiness
 from gateway.services.receipts import ImageGallery, Receipts
 from gateway.services.reconcile import Reconciler
 from gateway.services.sessions import Sessions
@@ -71,10 +71,4 @@ class Resources:
     purchases: Purchases
     database: Database
     tracing: Tracing
-
-    async def check_ready(self) -> None:
-        """Raises DarkroomError while new calls should go elsewhere."""
-        if self.purchases.leaving:
-            raise Draining("The gateway is about to shut down.", retry_after_s=1, charged="no")
-        self.purchases.check_open()
-        await self.database.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
+    readiness: Readiness

@@ -27,6 +27,7 @@ from gateway.errors import DarkroomError, StorageFailed
 
 _BATCH_BYTES = 256 * 1024
 _SEGMENT_BYTES = 4 * 1024 * 1024
+_PROBE_BYTES = 4096
 _PAUSE_S = 0.2
 _PAUSE_AFTER_FAILURE_S = 1.0
 
@@ -84,6 +85,19 @@ class Journal:
                 charged="no",
             ) from exc
         self._waiting += 1
+
+    def check(self) -> None:
+        """Raises StorageFailed unless a file can be written beside the rows now."""
+        probe = self._folder / ".probe"
+        try:
+            probe.write_bytes(b"\0" * _PROBE_BYTES)
+        except OSError as exc:
+            raise StorageFailed(
+                f"The gateway can't record calls right now ({exc.strerror or exc}).", retry_after_s=5
+            ) from exc
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
 
     def _write(self, line: bytes) -> None:
         if not self._segments:

@@ -55,6 +55,9 @@ async def test_with_the_disk_full_nothing_is_bought_or_served_unrecorded(tmp_pat
                 assert_refused_before_buying(await gateway.generate(key, seed=seed))
             assert_refused_before_buying(await gateway.generate(key, seed=1))
             assert (await gateway.get("/livez")).status_code == 200
+            ready = await gateway.get("/readyz")
+            assert (ready.status_code, "can't record calls right now" in ready.text) == (503, True)
+        assert (await gateway.get("/readyz")).json() == {"status": "ok"}
         assert fake.calls == 1
         for seed in (1, 2, None):
             assert (await gateway.generate(key, seed=seed)).status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -14,7 +16,7 @@ metrics_router = APIRouter(tags=["operations"])
 
 
 class Health(BaseModel):
-    status: str = "ok"
+    status: Literal["ok", "degraded"] = "ok"
 
 
 @router.get("/livez")
@@ -25,9 +27,10 @@ async def livez() -> Health:
 
 @router.get("/readyz", responses=refused(503))
 async def readyz(resources: ResourcesDep) -> Health:
-    """New calls may come: the database answers, and the process is not on its way out."""
-    await resources.check_ready()
-    return Health()
+    """New calls may come: the process is not on its way out, and can record what it serves. `degraded`: the database
+    does not answer, so hits are served and nothing is bought.
+    """
+    return Health(status="ok" if await resources.readiness.check() else "degraded")
 
 
 @metrics_router.get(
