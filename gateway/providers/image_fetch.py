@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
@@ -23,6 +24,7 @@ from gateway.providers.http import TRANSPORT_ERRORS, BodyTooLong, Upstream, even
 _MAX_REDIRECTS = 3
 _LONGEST_ADDRESS = 65_536
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_PLAIN = re.compile("[!-~]*")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 # `is_global` alone says yes to multicast, to IETF's 192.0.0.0/24 (on older Pythons) and to the 6to4 relays.
@@ -144,13 +146,20 @@ class PublicResolver(AbstractResolver):
 
 
 def _parse(address: str) -> URL:
-    """By the parser of the client that dials, so that both see the same host."""
+    """By the parser of the client that dials, so that both see the same host. Path and query stay as they were written,
+    if that can be sent: they may be signed, and the parser would write `%2F` as `/`.
+    """
     try:
         if len(address) > _LONGEST_ADDRESS:
             raise ValueError(address[:80])
-        return URL(address)
+        url = URL(address)
     except ValueError as exc:
         raise ImageUnusable("the image's address is not one", permanent=True) from exc
+    if not _PLAIN.fullmatch(address):
+        return url
+    written = URL(address, encoded=True)
+    path, query = written.raw_path, written.raw_query_string
+    return URL.build(scheme=url.scheme, authority=url.raw_authority, path=path, query_string=query, encoded=True)
 
 
 def _is_literal(host: str) -> bool:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import tracemalloc
+import zlib
 from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -70,6 +72,13 @@ async def lies_about_gzip(reader: Reader, writer: Writer) -> None:
     await writer.drain()
 
 
+async def packs_and_truncates(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    packed = gzip.compress(bytes(range(256)))[:-20]
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed)
+    await writer.drain()
+
+
 async def packs_twice(reader: Reader, writer: Writer) -> None:
     await read_request(reader)
     packed = gzip.compress(gzip.compress(b"0" * 10**6))
@@ -87,6 +96,7 @@ async def echoes(reader: Reader, writer: Writer) -> None:
 @pytest.mark.parametrize(
     "handler",
     [
+        packs_and_truncates,
         packs_twice,
         reset_unread,
         reset_after_reading,
@@ -222,13 +232,32 @@ async def read(handler: Handler, max_bytes: int) -> tuple[Mapping[str, str], byt
         return response.headers, await response.read(max_bytes)
 
 
-@pytest.mark.parametrize("packed", [False, True])
-async def test_a_body_is_read_up_to_its_cap(packed: bool) -> None:
+PACKERS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"identity": bytes,
+    b"gzip": gzip.compress,
+    b"Deflate": zlib.compress,
+    b"of-its-own": bytes,
+}
+
+
+@pytest.mark.parametrize("coding", PACKERS)
+async def test_a_body_is_read_up_to_its_cap(coding: bytes) -> None:
     plain = b"0" * 100_000
-    handler = sending(gzip.compress(plain), b"Content-Encoding: gzip") if packed else sending(plain)
+    handler = sending(PACKERS[coding](plain), b"Content-Encoding: " + coding)
     assert (await read(handler, 100_000))[1] == plain
     with pytest.raises(BodyTooLong):
         await read(handler, 99_999)
+
+
+async def test_no_more_is_unpacked_than_the_cap_allows() -> None:
+    handler = sending(gzip.compress(b"0" * 50_000_000), b"Content-Encoding: gzip")
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyTooLong):
+            await read(handler, 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_headers_are_found_in_any_case_and_can_be_written_down() -> None:

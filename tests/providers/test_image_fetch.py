@@ -161,6 +161,20 @@ async def test_localhost_never_leaves_the_machine() -> None:
     assert [each["host"] for each in await resolver.resolve("localhost", 80)] == ["::1"]
 
 
+async def test_an_address_is_sent_as_it_was_written() -> None:
+    """It may be signed: a host that is asked for another spelling of it answers 403 to a picture that is paid for."""
+    heads: list[bytes] = []
+    signed = "/a%2Fb.jpg?sig=a%2Fb%2Bc%3d%3D&as=attachment%3B%20x%3Ay&~=%7e"
+    async with (
+        raw_server(answering(redirect(signed), OK, OK, heads=heads)) as port,
+        fetcher(f"127.0.0.1:{port}") as images,
+    ):
+        assert await images.fetch(f"http://127.0.0.1:{port}{signed}") == b"bytes"
+        assert await images.fetch(f"http://127.0.0.1:{port}/ä b.jpg") == b"bytes"
+    asked = [head.split()[1].decode() for head in heads]
+    assert asked == [signed, signed, "/%C3%A4%20b.jpg"]
+
+
 async def test_follows_redirects_among_listed_hosts() -> None:
     hops = answering(redirect("/b"), redirect("/c"), redirect("/d"), OK)
     async with raw_server(hops) as port, fetcher(f"127.0.0.1:{port}") as images:
