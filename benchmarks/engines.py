@@ -31,8 +31,8 @@ class Engines:
 
 @contextmanager
 def running_engines(folder: Path) -> Iterator[Engines]:
-    """Both servers without syncs to disk, as the tests have them: what is measured is ours, not their disk."""
-    with running_postgres() as postgres, running_valkey() as valkey:
+    """PostgreSQL's commits wait for the disk, as in production; Valkey keeps nothing there."""
+    with running_postgres(syncs=True) as postgres, running_valkey() as valkey:
         database = postgres.create_database()
         settings = (
             f"database_url: {database.render_as_string()}\n"

@@ -166,8 +166,12 @@ class Gateway(Server):
 
     def journal_lag_rows(self) -> int:
         """Usage rows that wait for SQL."""
+        return int(self.metric("darkroom_journal_lag_rows"))
+
+    def metric(self, name: str, label: str = "") -> float:
+        """The sum of a metric's lines with this label (`name="value"`)."""
         lines = httpx.get(f"{self.base_url}/metrics").text.splitlines()
-        return int(float(next(line.split()[1] for line in lines if line.startswith("darkroom_journal_lag_rows "))))
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and label in line)
 
 
 def _answers(client: httpx.Client, path: str) -> bool:

@@ -46,6 +46,23 @@ def test_a_decision_names_files_that_exist(path: Path):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_links_lead_to_files_and_headings_that_exist():
+    dead = []
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            name, _, heading = target.partition("#")
+            file = path.parent / name if name else path
+            if not file.exists() or (heading and heading not in headings(file)):
+                dead.append(f"{path.relative_to(ROOT)}: {target}")
+    assert dead == []
+
+
+def headings(file: Path) -> set[str]:
+    """As GitHub names them in addresses."""
+    found = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 

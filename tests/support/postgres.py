@@ -26,15 +26,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine
 
 _START_ATTEMPTS = 3
-# Without syncs, but with commits that survive a kill of the server (synchronous_commit stays on): tests kill it.
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "fsync": "off",
-    "full_page_writes": "off",
     "shared_buffers": "32MB",
     "max_connections": "200",
 }
+# Commits survive a kill of the server all the same (synchronous_commit stays on): tests kill it.
+_WITHOUT_SYNCS = {"fsync": "off", "full_page_writes": "off"}
 _DISCONNECT_OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -42,9 +41,13 @@ _DISCONNECT_OTHERS = (
 
 
 class PostgresServer:
-    """A cluster in `home` on a free loopback port. `stop` is as sudden as a kill; `start` recovers."""
+    """A cluster in `home` on a free loopback port. `stop` is as sudden as a kill; `start` recovers.
 
-    def __init__(self, programs: Path, home: Path) -> None:
+    `syncs`: a commit waits for the disk, as in production.
+    """
+
+    def __init__(self, programs: Path, home: Path, *, syncs: bool = False) -> None:
+        self._settings = _SETTINGS if syncs else _SETTINGS | _WITHOUT_SYNCS
         self._programs = programs
         self._home = home
         self._port = 0
@@ -59,7 +62,7 @@ class PostgresServer:
         """Returns once connections are accepted. Tries other ports until one is its own; then keeps it."""
         for attempt in range(_START_ATTEMPTS):
             port = self._port or _free_port()
-            settings = {**_SETTINGS, "port": port}
+            settings = {**self._settings, "port": port}
             options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
             try:
                 self._run("pg_ctl", "start", "--wait", "-D", self._data, "-l", self._log, "-o", options)
@@ -126,11 +129,11 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
+def running_postgres(*, syncs: bool = False) -> Iterator[PostgresServer]:
     """A started server; killed and removed at the end."""
     home = _new_home()
     try:
-        server = PostgresServer(_programs(home), home)
+        server = PostgresServer(_programs(home), home, syncs=syncs)
         server.start()
         try:
             yield server
