@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 from gateway.domain.api_key import Mode
@@ -13,11 +14,33 @@ from gateway.errors import InvalidApiKey, KeyDisabled, ModelNotAllowed
 CacheScope = Literal["global", "team", "user"]
 
 
+class Unusable(StrEnum):
+    """Why a key does not work; of several reasons the one that is hardest to cure, which is the first here."""
+
+    USER_DELETED = "user_deleted"
+    DELETED = "deleted"
+    TEAM_DELETED = "team_deleted"
+    DISABLED = "disabled"
+    EXPIRED = "expired"
+
+
+_CURES = {
+    Unusable.USER_DELETED: "was deleted with its user. Ask an administrator for a key of another user.",
+    Unusable.DELETED: "was deleted. Ask an administrator for a new one.",
+    Unusable.TEAM_DELETED: (
+        "does not work, because the team of its user was deleted. A new key of this user would not either: "
+        "ask an administrator to move the user to another team; the key works again then."
+    ),
+    Unusable.DISABLED: "is disabled. Ask an administrator to enable it, or for a new one.",
+    Unusable.EXPIRED: "has expired. Ask an administrator for a new one.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who calls. `models` None = all. `limits` are all that apply, widest scope first. `labels` merge team, user, key.
 
-    `disabled_ms` is when the key, its user or its team was disabled or deleted, or the key's rotation ran out.
+    `disabled_ms` is when the key was disabled, or it, its user or its team deleted; `disabled_by` is which of them.
     `request_limits` are those of `limits` that count requests, each with the key of its count; `request_policy` is what
     callers read of them, `mode_name` the plain text of `mode`. They are made once, for calls by the thousand.
     """
@@ -33,6 +56,7 @@ class Caller:
     limits: tuple[Limit, ...]
     expires_ms: int | None = None
     disabled_ms: int | None = None
+    disabled_by: Unusable = Unusable.DISABLED
     request_limits: tuple[tuple[Limit, str], ...] = field(init=False, compare=False, repr=False)
     request_policy: str = field(init=False, compare=False, repr=False)
     mode_name: str = field(init=False, compare=False, repr=False)
@@ -47,9 +71,9 @@ class Caller:
     def check_usable(self, now_ms: int) -> None:
         """Raises InvalidApiKey for an expired key, KeyDisabled for a disabled one."""
         if self.disabled_ms is not None and self.disabled_ms <= now_ms:
-            raise KeyDisabled(f"The key {self.key_prefix}... is disabled. Ask an administrator for a new one.")
+            raise KeyDisabled(f"The key {self.key_prefix}... {_CURES[self.disabled_by]}")
         if self.expires_ms is not None and self.expires_ms <= now_ms:
-            raise InvalidApiKey(f"The key {self.key_prefix}... has expired. Ask an administrator for a new one.")
+            raise InvalidApiKey(f"The key {self.key_prefix}... {_CURES[Unusable.EXPIRED]}")
 
     def check_model(self, model: str) -> None:
         if self.models is not None and model not in self.models:

@@ -13,7 +13,7 @@ from itertools import islice
 import sqlalchemy as sa
 
 from gateway.domain.api_key import PREFIX_LENGTH, ApiKey, matches, parse_api_key
-from gateway.domain.caller import Caller, effective_limits
+from gateway.domain.caller import Caller, Unusable, effective_limits
 from gateway.domain.limits import DefaultLimit, Limit, ScopeKind
 from gateway.errors import InvalidApiKey, LedgerUnavailable
 from gateway.services.clock import clock
@@ -147,7 +147,8 @@ class CallerDirectory:
             labels={name: value for labels in row.labels for name, value in labels.items()},
             limits=effective_limits(defaults=defaults, own=own),
             expires_ms=row.expires_ms,
-            disabled_ms=min((at for at in row.off_ms if at is not None), default=None),
+            disabled_ms=min(row.off_ms.values(), default=None),
+            disabled_by=next(iter(row.off_ms), Unusable.DISABLED),
         )
 
     def _prove(self, caller: Caller, token: str) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.domain.api_key import Mode
+from gateway.domain.caller import Unusable
 from gateway.errors import InvalidRequest, NotFound
 from gateway.storage.database import now_ms
 from gateway.storage.paging import DEFAULT_LIMIT, Page, filtered, is_id, read_page
@@ -216,8 +217,7 @@ def delete_keys_of(conn: sa.Connection, user_id: str) -> list[str]:
 class CallerRow(msgspec.Struct, frozen=True, kw_only=True):
     """A key joined with its user and team: all that authentication asks, the deleted included.
 
-    `off_ms`: when the key was disabled, and when it, its user and its team were deleted. `labels`: widest
-    scope first.
+    `off_ms`: since when it does not work, by why. `labels`: widest scope first.
     """
 
     key_id: str
@@ -228,7 +228,7 @@ class CallerRow(msgspec.Struct, frozen=True, kw_only=True):
     team_id: str | None
     models: list[str] | None
     expires_ms: int | None
-    off_ms: tuple[int | None, int | None, int | None, int | None]
+    off_ms: dict[Unusable, int]
     labels: tuple[dict[str, str], ...]
 
 
@@ -250,6 +250,12 @@ def find_caller(conn: sa.Connection, prefix: str) -> CallerRow | None:
     row = conn.execute(query).one_or_none()
     if row is None:
         return None
+    off_ms = {
+        Unusable.USER_DELETED: row.user_deleted_ms,
+        Unusable.DELETED: row.deleted_ms,
+        Unusable.TEAM_DELETED: row.team_deleted_ms,
+        Unusable.DISABLED: row.disabled_ms,
+    }
     return CallerRow(
         key_id=row.id,
         key_prefix=row.prefix,
@@ -259,6 +265,6 @@ def find_caller(conn: sa.Connection, prefix: str) -> CallerRow | None:
         team_id=row.team_id,
         models=row.models,
         expires_ms=row.expires_ms,
-        off_ms=(row.disabled_ms, row.deleted_ms, row.user_deleted_ms, row.team_deleted_ms),
+        off_ms={why: at for why, at in off_ms.items() if at is not None},
         labels=(row.team_labels or {}, row.user_labels, row.labels),
     )

@@ -151,7 +151,8 @@ async def test_a_disabled_key_is_refused_from_memory_and_from_sql(world: World):
     assert world.watched.reads == 2
 
 
-async def test_a_deleted_key_user_or_team_is_refused(world: World):
+async def test_a_deleted_key_user_or_team_is_refused_and_named(world: World):
+    said = {"key": r"\.\.\. was deleted\. Ask", "user": "with its user", "team": "team of its user was deleted"}
     for kind in ("key", "user", "team"):
         team = await world.accounts.create_team(actor=ACTOR, name="Search")
         key = await world.new_key(team_id=team.id)
@@ -159,8 +160,19 @@ async def test_a_deleted_key_user_or_team_is_refused(world: World):
         ids = {"key": key.key.id, "user": key.key.user_id, "team": team.id}
         await getattr(world.accounts, f"delete_{kind}")(ids[kind], actor=ACTOR)
         world.clock_s = time.time() + 1
-        with pytest.raises(KeyDisabled):
+        with pytest.raises(KeyDisabled, match=said[kind]):
             await world.callers.authenticate(key.text)
+
+
+async def test_a_key_of_a_deleted_team_works_again_once_its_user_is_moved(world: World):
+    team = await world.accounts.create_team(actor=ACTOR, name="Search")
+    key = await world.new_key(team_id=team.id)
+    await world.accounts.delete_team(team.id, actor=ACTOR)
+    world.clock_s = time.time() + 1
+    with pytest.raises(KeyDisabled, match="move the user to another team"):
+        await world.callers.authenticate(key.text)
+    await world.accounts.update_user(key.key.user_id, {"team_id": None}, actor=ACTOR)
+    assert (await world.callers.authenticate(key.text)).team_id is None
 
 
 async def test_a_key_held_in_memory_expires_by_itself(world: World):
