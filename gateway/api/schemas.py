@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from gateway.domain.api_key import Mode
+from gateway.domain.caller import Unusable
 from gateway.domain.declaration import LimitEntry
 from gateway.domain.limits import MOST_ALERTS, Limit, Metric, Window
 
@@ -178,6 +179,10 @@ class TeamAnswer(Answer):
 class UserAnswer(TeamAnswer):
     email: str | None
     team_id: str | None
+    team_deleted_at: IsoTime | None = Field(
+        validation_alias="team_deleted_ms",
+        description="Since when the user's keys are refused: its team was deleted, and it was not moved to another.",
+    )
 
 
 class KeyAnswer(Answer):
@@ -192,10 +197,24 @@ class KeyAnswer(Answer):
     expires_at: IsoTime | None = Field(validation_alias="expires_ms")
     disabled_at: IsoTime | None = Field(validation_alias="disabled_ms")
     rotated_to: str | None
+    team_deleted_at: IsoTime | None = Field(validation_alias="team_deleted_ms", exclude=True)
 
     @computed_field
     def disabled(self) -> bool:
         return self.disabled_at is not None
+
+    @computed_field(description="Whether calls with it are let in.")
+    def usable(self) -> bool:
+        return self.unusable_because is None
+
+    @computed_field(description="`team_deleted`: move its user to another team. Null: it works.")
+    def unusable_because(self) -> Literal[Unusable.TEAM_DELETED, Unusable.DISABLED, Unusable.EXPIRED] | None:
+        if self.team_deleted_at is not None:
+            return Unusable.TEAM_DELETED
+        if self.disabled_at is not None:
+            return Unusable.DISABLED
+        is_over = self.expires_at is not None and dt.datetime.fromisoformat(self.expires_at) <= dt.datetime.now(dt.UTC)
+        return Unusable.EXPIRED if is_over else None
 
 
 class KeyCreated(KeyAnswer):

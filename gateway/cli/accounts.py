@@ -153,7 +153,18 @@ def list_keys(
 ) -> None:
     """List keys, newest first."""
     keys = admin_client(ctx).list("/admin/v1/keys", limit=limit, user_id=user, mode=mode)
-    columns = ("id", "prefix", "user_id", "name", "mode", "models", "disabled", "expires_at", "created_at")
+    columns = (
+        "id",
+        "prefix",
+        "user_id",
+        "name",
+        "mode",
+        "models",
+        "usable",
+        "unusable_because",
+        "expires_at",
+        "created_at",
+    )
     show_items(keys, columns, as_json=as_json)
 
 

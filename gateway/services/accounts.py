@@ -18,7 +18,7 @@ from gateway.domain.api_key import Mode, hash_api_key, new_api_key
 from gateway.domain.declaration import LimitEntry
 from gateway.domain.ids import new_id
 from gateway.domain.limits import Limit, ScopeKind
-from gateway.errors import Forbidden, InvalidRequest
+from gateway.errors import Conflict, Forbidden, InvalidRequest
 from gateway.services.account_checks import check_future, known_models, parse_limits
 from gateway.storage import audit, changes, declared, limits
 from gateway.storage.accounts import KEYS, TEAMS, USERS, AccountStore, Key, Row, Team, User, delete_keys_of, names_of
@@ -172,10 +172,11 @@ class AccountService:
         models: Sequence[str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> NewKey:
-        """`models` None: every model, those to come included."""
+        """`models` None: every model, those to come included. Raises Conflict for a user of a deleted team."""
 
         def work(conn: sa.Connection) -> NewKey:
             _check_reference(conn, self._users, user_id)
+            _check_in_a_team_that_is(self._users.require(conn, user_id))
             now = now_ms(conn)
             check_future(expires_ms, now)
             key = Key(
@@ -235,12 +236,14 @@ class AccountService:
     async def rotate_key(self, key_id: str, *, actor: str, overlap_s: int = DAY_S) -> NewKey:
         """A new key like the old one, limits and expiry included; the old one works for `overlap_s` more.
 
-        The new key's own limits start unused. Raises InvalidRequest for one rotated already or out of use.
+        The new key's own limits start unused. Raises InvalidRequest for one rotated already or out of use, and Conflict
+        for one of a deleted team.
         """
 
         def work(conn: sa.Connection) -> NewKey:
             old, now = self._keys.lock(conn, key_id), now_ms(conn)
             declared.check_free(conn, "key", key_id)
+            _check_in_a_team_that_is(self._users.require(conn, old.user_id))
             _check_rotatable(old, now)
             fresh = msgspec.structs.replace(old, id=successor_id, created_ms=now)
             new = self._insert_key(conn, fresh)
@@ -359,6 +362,14 @@ def _check_reference(conn: sa.Connection, store: AccountStore[Any], row_id: str 
     if row_id is not None and store.get(conn, row_id) is None:
         field = f"{store.kind}_id"
         raise InvalidRequest(f"{field}: there is no {store.kind} with this id.", param=field)
+
+
+def _check_in_a_team_that_is(user: User) -> None:
+    if user.team_deleted_ms is not None:
+        raise Conflict(
+            f"The team of {user.name} was deleted, so its keys are refused, new ones too. Move the user to another "
+            f"team first: `darkroom user update {user.id} --team TEAM_ID`, or --team '' for none."
+        )
 
 
 def _check_rotatable(key: Key, now: int) -> None:

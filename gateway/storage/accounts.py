@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
@@ -31,16 +32,19 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
+    """`team_deleted_ms`: its keys are refused since then."""
+
     id: str
     name: str
     email: str | None
     team_id: str | None
     labels: dict[str, str]
     created_ms: int
+    team_deleted_ms: int | None = None
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """Without its hash, which never leaves storage. `models` None: every model."""
+    """Without its hash, which never leaves storage. `models` None: every model. `team_deleted_ms`: of its user."""
 
     id: str
     user_id: str
@@ -53,6 +57,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_ms: int | None
     disabled_ms: int | None
     rotated_to: str | None
+    team_deleted_ms: int | None = None
 
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -62,6 +67,7 @@ class AccountStore(Generic[Row]):
     """One kind of account. Rows marked deleted are not there for anyone but reports.
 
     `command`: what lists them. `searched`: the columns that a search looks in. `of_team`: which rows are a team's.
+    `derived`: what a row tells beside its own columns.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class AccountStore(Generic[Row]):
         command: str,
         searched: Sequence[str],
         of_team: Callable[[str], sa.ColumnElement[bool]],
+        derived: Mapping[str, sa.ScalarSelect[Any]] = MappingProxyType({}),
     ) -> None:
         self.kind = kind
         self._table = table
@@ -80,7 +87,8 @@ class AccountStore(Generic[Row]):
         self._command = command
         self._searched = [table.c[name] for name in searched]
         self._of_team = of_team
-        columns = [table.c[name] for name in row.__struct_fields__]
+        self._own = [name for name in row.__struct_fields__ if name not in derived]
+        columns = [*(table.c[name] for name in self._own), *(found.label(name) for name, found in derived.items())]
         self._query = sa.select(*columns).where(table.c.deleted_ms.is_(None))
 
     def within(self, team_id: str | None) -> Self:
@@ -93,7 +101,7 @@ class AccountStore(Generic[Row]):
         return narrowed
 
     def insert(self, conn: sa.Connection, row: Row, **secrets: str) -> Row:
-        conn.execute(self._table.insert().values(**msgspec.structs.asdict(row), **secrets))
+        conn.execute(self._table.insert().values({name: getattr(row, name) for name in self._own} | secrets))
         return row
 
     def get(self, conn: sa.Connection, row_id: str) -> Row | None:
@@ -159,6 +167,11 @@ def _key_of_team(team_id: str) -> sa.ColumnElement[bool]:
     return keys.c.user_id.in_(sa.select(users.c.id).where(users.c.team_id == team_id))
 
 
+_TEAM_OF_USER = sa.select(teams.c.deleted_ms).where(teams.c.id == users.c.team_id)
+_TEAM_OF_KEY = (
+    sa.select(teams.c.deleted_ms).join(users, teams.c.id == users.c.team_id).where(users.c.id == keys.c.user_id)
+)
+
 TEAMS = AccountStore(
     "team", teams, Team, command="team", searched=("name", "id"), of_team=lambda team_id: teams.c.id == team_id
 )
@@ -169,8 +182,17 @@ USERS = AccountStore(
     command="user",
     searched=("name", "email", "id"),
     of_team=lambda team_id: users.c.team_id == team_id,
+    derived={"team_deleted_ms": _TEAM_OF_USER.correlate(users).scalar_subquery()},
 )
-KEYS = AccountStore("key", keys, Key, command="key", searched=("name", "prefix", "id"), of_team=_key_of_team)
+KEYS = AccountStore(
+    "key",
+    keys,
+    Key,
+    command="key",
+    searched=("name", "prefix", "id"),
+    of_team=_key_of_team,
+    derived={"team_deleted_ms": _TEAM_OF_KEY.correlate(keys).scalar_subquery()},
+)
 
 
 def find_named(conn: sa.Connection, store: AccountStore[Any], name: str) -> str | None:

@@ -85,6 +85,30 @@ async def test_a_key_is_rotated_and_disabled(http: httpx.AsyncClient):
     assert disabled["disabled_at"]
 
 
+async def test_a_key_says_whether_it_works_and_if_not_why(http: httpx.AsyncClient):
+    team = await create(http, "teams", name="Search")
+    user = await create(http, "users", name="Ada", team_id=team["id"])
+    made = await create(http, "keys", user_id=user["id"], expires_at="2100-01-01T00:00:00Z")
+    assert (made["usable"], made["unusable_because"]) == (True, None)
+    await http.patch(f"/keys/{made['id']}", json={"disabled": True})
+    [disabled] = (await http.get("/keys")).json()["data"]
+    assert (disabled["usable"], disabled["unusable_because"]) == (False, "disabled")
+    await http.delete(f"/teams/{team['id']}")
+    [of_deleted] = (await http.get("/keys")).json()["data"]
+    assert (of_deleted["usable"], of_deleted["unusable_because"]) == (False, "team_deleted")
+    assert (await http.get(f"/users/{user['id']}")).json()["team_deleted_at"] is not None
+    refused = await http.post("/keys", json={"user_id": user["id"]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+
+
+async def test_a_rotated_key_that_ran_out_says_so(http: httpx.AsyncClient):
+    user = await create(http, "users", name="Ada")
+    old = await create(http, "keys", user_id=user["id"])
+    await http.post(f"/keys/{old['id']}/rotate", json={"overlap_s": 0})
+    shown = (await http.get(f"/keys/{old['id']}")).json()
+    assert (shown["usable"], shown["unusable_because"]) == (False, "expired")
+
+
 async def test_a_list_is_paged(http: httpx.AsyncClient):
     made = [await create(http, "teams", name=f"team {number}") for number in range(3)]
     first = (await http.get("/teams", params={"limit": 2})).json()

@@ -64,7 +64,7 @@ async def test_money_is_spent_by_the_key_that_was_chosen_and_in_its_own_view_alo
     assert f'value="{live}" selected' in (await who.get("live/playground", key_id=live)).text
     await world.gateway.admin("PATCH", f"/keys/{live}", {"disabled": True})
     disabled = await who.get("live/playground", key_id=live)
-    assert "This key is disabled" in words_of(disabled.text), "another key would pay"
+    assert "This key does not work (disabled)" in words_of(disabled.text), "another key would pay"
 
 
 async def test_the_script_is_told_in_a_part_of_a_page_and_never_in_a_whole_one(who: Visitor, world: Organisation):

@@ -10,7 +10,7 @@ import pytest
 from gateway.domain.api_key import Mode, hash_api_key, parse_api_key
 from gateway.domain.declaration import LimitEntry
 from gateway.domain.limits import Metric, ScopeKind, Window
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.services.accounts import AccountService, NewKey
 from gateway.storage.accounts import User
 from gateway.storage.audit import EventFilter, list_events
@@ -125,6 +125,20 @@ async def test_deleting_a_team_leaves_its_users_in_it(accounts: AccountService):
     member = await accounts.create_user(actor=ACTOR, name="Bob", team_id=team.id)
     await accounts.delete_team(team.id, actor=ACTOR)
     assert (await accounts.get_user(member.id)).team_id == team.id
+
+
+async def test_a_user_of_a_deleted_team_gets_no_key_until_it_is_moved(accounts: AccountService, key: NewKey):
+    team = await accounts.create_team(actor=ACTOR, name="Search")
+    await accounts.update_user(key.key.user_id, {"team_id": team.id}, actor=ACTOR)
+    await accounts.delete_team(team.id, actor=ACTOR)
+    assert (await accounts.get_key(key.key.id)).team_deleted_ms is not None
+    with pytest.raises(Conflict, match=f"user update {key.key.user_id} --team"):
+        await accounts.create_key(actor=ACTOR, user_id=key.key.user_id)
+    with pytest.raises(Conflict, match="team of Ada was deleted"):
+        await accounts.rotate_key(key.key.id, actor=ACTOR)
+    await accounts.update_user(key.key.user_id, {"team_id": None}, actor=ACTOR)
+    assert (await accounts.create_key(actor=ACTOR, user_id=key.key.user_id)).key.team_deleted_ms is None
+    assert await accounts.get_key(key.key.id) == key.key
 
 
 async def test_keys_are_listed_by_user_and_mode(accounts: AccountService, key: NewKey):

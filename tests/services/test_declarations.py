@@ -214,7 +214,7 @@ async def test_another_key_by_the_same_name_ends_the_old_one(world: World):
     told = await world.said(replace(FILE, users=[replace(ADA, keys=[mine])]))
     assert told == [("delete", "key", "ada/ci", ()), ("create", "key", "ada/ci", ())]
     await world.callers.authenticate(fresh.text)
-    with pytest.raises(Exception, match="disabled"):
+    with pytest.raises(Exception, match="was deleted"):
         await world.callers.authenticate(ADA_KEY.text)
 
 

@@ -131,9 +131,9 @@ async def delete_user(user_id: str, accounts: Accounts, admin: AccountManager) -
 # -- keys ---------------------------------------------------------------------------------------------------
 
 
-@router.post("/keys", status_code=201)
+@router.post("/keys", status_code=201, responses=refusals(409))
 async def create_key(body: KeyCreate, accounts: Accounts, admin: AccountManager) -> KeyCreated:
-    """The answer shows the key this once."""
+    """The answer shows the key this once. Refused for a user whose team was deleted: it would not work."""
     made = await accounts.create_key(actor=admin.actor, **body.values())
     return KeyCreated.model_validate(made.key).model_copy(update={"key": made.text})
 
@@ -172,7 +172,7 @@ async def delete_key(key_id: str, accounts: Accounts, admin: AccountManager) -> 
     await accounts.delete_key(key_id, actor=admin.actor)
 
 
-@router.post("/keys/{key_id}/rotate", status_code=201, responses=_NOT_FOUND)
+@router.post("/keys/{key_id}/rotate", status_code=201, responses=refusals(404, 409))
 async def rotate_key(
     key_id: str, accounts: Accounts, admin: AccountManager, body: KeyRotate | None = None
 ) -> KeyCreated:

@@ -79,11 +79,8 @@ async def _users(page: Page) -> Sequence[Mapping[str, Any]]:
 
 
 def key_state(key: Mapping[str, Any]) -> str:
-    if key["disabled"]:
-        return "disabled"
-    expires = key["expires_at"]
-    if expires is not None and dt.datetime.fromisoformat(expires) <= dt.datetime.now(dt.UTC):
-        return "expired"
+    if key["unusable_because"] is not None:
+        return str(key["unusable_because"])
     return "rotated" if key["rotated_to"] is not None else "active"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.responses import HTMLResponse, Response
 
 from gateway.console.api import ApiRefusal
+from gateway.console.format import words
 from gateway.console.page import Action, Page, View
 from gateway.console.pages.pictures import image_id, snippets
 from gateway.console.schema_form import form_fields, read_parameters
@@ -40,7 +41,7 @@ async def _keys(page: Page) -> Sequence[Mapping[str, Any]] | None:
         return None
     found = (await page.api.get("/admin/v1/keys", mode=page.mode, limit=1000))["data"]
     wanted = page.form.get("key_id") or page.query.get("key_id", "")
-    usable = [key for key in found if not key["disabled"] and key["id"] != wanted]
+    usable = [key for key in found if key["usable"] and key["id"] != wanted]
     if wanted:  # however old it is: no other pays in its place
         usable.insert(0, await _key(page, wanted))
     names = await page.api.names([key["user_id"] for key in usable])
@@ -52,8 +53,10 @@ async def _key(page: Page, key_id: str) -> Mapping[str, Any]:
     key: Mapping[str, Any] = await page.api.get(f"/admin/v1/keys/{key_id}")
     if key["mode"] != page.mode:
         raise InvalidRequest(f"This is a {key['mode']} key: choose a {page.mode} one here.", param="key_id")
-    if key["disabled"]:
-        raise InvalidRequest("This key is disabled: enable it, or choose another.", param="key_id")
+    if not key["usable"]:
+        raise InvalidRequest(
+            f"This key does not work ({words(key['unusable_because'])}): choose another.", param="key_id"
+        )
     return key
 
 
