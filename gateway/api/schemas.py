@@ -176,6 +176,11 @@ class TeamAnswer(Answer):
     created_at: IsoTime = Field(validation_alias="created_ms")
 
 
+class TeamDetail(TeamAnswer):
+    users: int = Field(description="How many are in it.")
+    usable_keys: int = Field(description="How many keys of theirs work: deleting the team stops them.")
+
+
 class UserAnswer(TeamAnswer):
     email: str | None
     team_id: str | None

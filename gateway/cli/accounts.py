@@ -25,19 +25,20 @@ Models = Annotated[
     typer.Option("--model", help="A model it may use; may be repeated. Without: every model."),
 ]
 Expires = Annotated[str | None, typer.Option("--expires-at", metavar="TIME", help="Like 2026-11-22T20:00:00Z.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 
 _ERASURE_TIMEOUT_S = 600
 
 
-def _commands(app: typer.Typer, kind: str) -> None:
-    """`get` and `delete`, which are the same for every kind."""
-
+def _get_command(app: typer.Typer, kind: str) -> None:
     @app.command("get")
     def get(ctx: typer.Context, id: str, as_json: AsJson = False) -> None:
         """Show one."""
         show_one(admin_client(ctx).get(f"/admin/v1/{kind}s/{in_path(id)}"), as_json=as_json)
 
+
+def _delete_command(app: typer.Typer, kind: str) -> None:
     @app.command("delete")
     def delete(ctx: typer.Context, id: str) -> None:
         """Delete one; its history stays."""
@@ -46,7 +47,9 @@ def _commands(app: typer.Typer, kind: str) -> None:
 
 
 for _app, _kind in ((team, "team"), (user, "user"), (key, "key")):
-    _commands(_app, _kind)
+    _get_command(_app, _kind)
+for _app, _kind in ((user, "user"), (key, "key")):
+    _delete_command(_app, _kind)
 
 
 @team.command("create")
@@ -68,6 +71,18 @@ def update_team(
 ) -> None:
     """Change what is given."""
     _send(ctx, "PATCH", f"teams/{in_path(id)}", {"name": name, "labels": _labels(label)}, as_json=as_json)
+
+
+@team.command("delete")
+def delete_team(ctx: typer.Context, id: str, yes: Yes = False) -> None:
+    """Delete a team; its users stay in it, and their keys are refused until they are moved."""
+    client, path = admin_client(ctx), f"/admin/v1/teams/{in_path(id)}"
+    if not yes:
+        found = client.get(path)
+        stopped = f"users in it: {found['users']}, keys of theirs that stop working: {found['usable_keys']}"
+        typer.confirm(f"Delete {found['name']} ({stopped})?", abort=True, err=True)
+    client.send("DELETE", path)
+    typer.echo(f"Deleted {id}.")
 
 
 @user.command("create")
@@ -115,7 +130,7 @@ def update_user(
 def erase_user(
     ctx: typer.Context,
     id: str,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Erase what a user was called, wrote and got, deleted ones too; its id, numbers and money stay."""

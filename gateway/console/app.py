@@ -184,7 +184,8 @@ async def _act(page: Page, view: View) -> Response:
             "problem.html", status_code=400, title="That did not work", message="The form names no action."
         )
     if action.confirm is not None and page.form.get("confirmed") != "1":
-        return page.show("confirm.html", question=action.confirm, fields=_repeated(page))
+        question = action.confirm if isinstance(action.confirm, str) else await action.confirm(page)
+        return page.show("confirm.html", question=question, fields=_repeated(page))
     try:
         return await action.run(page)
     except ApiRefusal as refusal:

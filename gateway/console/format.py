@@ -27,6 +27,11 @@ def count(value: float | str) -> str:
     return f"{Decimal(str(value)):,}"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 user`, `2 users`."""
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"
+
+
 def amount(value: str, metric: str) -> str:
     """What a limit's amount, or its use, says: dollars for money."""
     return money(value) if metric == "cost_usd" else count(value)

@@ -194,10 +194,12 @@ Show = Callable[[Page], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a form of a page does. `confirm`: what is asked first. Where the API refuses, the page is shown again."""
+    """What a form of a page does. `confirm`: what is asked first, or what finds out what to ask. Where the API refuses,
+    the page is shown again.
+    """
 
     run: Show
-    confirm: str | None = None
+    confirm: str | Callable[[Page], Awaitable[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

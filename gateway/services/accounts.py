@@ -21,7 +21,20 @@ from gateway.domain.limits import Limit, ScopeKind
 from gateway.errors import Conflict, Forbidden, InvalidRequest
 from gateway.services.account_checks import check_future, known_models, parse_limits
 from gateway.storage import audit, changes, declared, limits
-from gateway.storage.accounts import KEYS, TEAMS, USERS, AccountStore, Key, Row, Team, User, delete_keys_of, names_of
+from gateway.storage.accounts import (
+    KEYS,
+    TEAMS,
+    USERS,
+    AccountStore,
+    Key,
+    Row,
+    Team,
+    TeamSize,
+    User,
+    delete_keys_of,
+    names_of,
+    size_of_team,
+)
 from gateway.storage.audit import Act, AuditEvent, EventFilter
 from gateway.storage.database import Database, now_ms
 from gateway.storage.paging import DEFAULT_LIMIT, Page
@@ -77,8 +90,8 @@ class AccountService:
         team_id = new_id("team")
         return await self._write(work, Act(actor, "create", "team", team_id, {"name": name}))
 
-    async def get_team(self, team_id: str) -> Team:
-        return await self._database.read(lambda conn: self._teams.require(conn, team_id))
+    async def get_team(self, team_id: str) -> tuple[Team, TeamSize]:
+        return await self._database.read(lambda conn: (self._teams.require(conn, team_id), size_of_team(conn, team_id)))
 
     async def list_teams(
         self, *, q: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -218,6 +218,25 @@ def names_of(conn: sa.Connection, ids: Sequence[str], *, team_id: str | None) ->
         .where(keys.c.id.in_(wanted), mine),
     )
     return {row[0]: row[1] for query in queries for row in conn.execute(query)}
+
+
+class TeamSize(NamedTuple):
+    """What stops when a team is deleted."""
+
+    users: int
+    usable_keys: int
+
+
+def size_of_team(conn: sa.Connection, team_id: str) -> TeamSize:
+    members = sa.select(users.c.id).where(users.c.team_id == team_id, users.c.deleted_ms.is_(None))
+    works = (
+        keys.c.deleted_ms.is_(None),
+        keys.c.disabled_ms.is_(None),
+        sa.or_(keys.c.expires_ms.is_(None), keys.c.expires_ms > now_ms(conn)),
+    )
+    usable = sa.select(keys.c.id).where(keys.c.user_id.in_(members), *works)
+    counts = (sa.select(sa.func.count()).select_from(each.subquery()).scalar_subquery() for each in (members, usable))
+    return TeamSize(*conn.execute(sa.select(*counts)).one())
 
 
 def key_secrets(conn: sa.Connection, key_id: str) -> tuple[str, str]:

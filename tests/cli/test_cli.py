@@ -70,6 +70,17 @@ def test_a_command_is_one_call(gateway: CannedGateway, command: str, expected: t
     assert gateway.asked[-1].headers["authorization"] == "Bearer admin-key-of-the-tests"
 
 
+def test_a_team_is_deleted_only_when_it_is_known_what_stops(gateway: CannedGateway):
+    gateway.answers["GET /admin/v1/teams/team_1"] = Reply(200, TEAM | {"users": 2, "usable_keys": 3})
+    gateway.answers["DELETE /admin/v1/teams/team_1"] = Reply(204, b"")
+    asked = run("team", "delete", "team_1", given="n\n", status=1)
+    assert "users in it: 2, keys of theirs that stop working: 3" in asked.output
+    assert [each.method for each in gateway.asked] == ["GET"]
+    run("team", "delete", "team_1", given="y\n")
+    run("team", "delete", "team_1", "--yes")
+    assert [each.method for each in gateway.asked] == ["GET", "GET", "DELETE", "DELETE"]
+
+
 def test_a_list_is_a_table_or_json_over_all_its_pages(gateway: CannedGateway):
     second = {**TEAM, "id": "team_2"}
     gateway.answers["GET /admin/v1/teams"] = lambda asked: (

@@ -63,6 +63,27 @@ async def test_what_would_be_gone_is_asked_about_first(who: Visitor, world: Orga
     assert "Erased. The money rows stay" in await who.text("live/users", done="erased")
 
 
+async def test_to_delete_a_team_is_asked_with_what_stops(who: Visitor, world: Organisation):
+    path, user_id = f"live/teams/{world.ours.id}", world.ours.user_id
+    spare = await world.gateway.admin("POST", "/keys", {"user_id": user_id, "mode": "test"})
+    await world.gateway.admin("PATCH", f"/keys/{spare['id']}", {"disabled": True})
+    await world.gateway.admin("POST", "/keys", {"user_id": user_id, "mode": "test"})
+    asked = await who.send(path, "delete", confirmed="no")
+    for page in (asked.text, (await who.get(path)).text):
+        assert "This stops 2 keys of 1 user: users stay in the team" in page
+
+
+async def test_of_a_deleted_team_its_users_and_keys_tell_and_nothing_leads_nowhere(who: Visitor, world: Organisation):
+    await who.send(f"live/teams/{world.ours.id}", "delete")
+    user = f"live/users/{world.ours.user_id}"
+    for path in ("live/users", user, "live/keys", f"live/keys/{world.ours.key_id}"):
+        page = await who.get(path)
+        assert "team deleted" in words_of(page.text), path
+        assert f"/teams/{world.ours.id}" not in page.text, path
+    refused = await who.send("live/keys", "create", user_id=world.ours.user_id)
+    assert (refused.status_code, "Move the user to another team" in words_of(refused.text)) == (400, True)
+
+
 async def test_what_an_address_says_was_done_is_one_of_ours(who: Visitor):
     page = await who.text("live/users", done="<b>Call this number</b>")
     assert "Call this number" not in page

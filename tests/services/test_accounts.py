@@ -122,7 +122,12 @@ async def test_deleting_a_user_deletes_its_keys(accounts: AccountService, key: N
 
 async def test_deleting_a_team_leaves_its_users_in_it(accounts: AccountService):
     team = await accounts.create_team(actor=ACTOR, name="Search")
+    assert await accounts.get_team(team.id) == (team, (0, 0))
     member = await accounts.create_user(actor=ACTOR, name="Bob", team_id=team.id)
+    keys = [await accounts.create_key(actor=ACTOR, user_id=member.id) for _ in range(3)]
+    await accounts.update_key(keys[0].key.id, {"disabled": True}, actor=ACTOR)
+    await accounts.delete_key(keys[1].key.id, actor=ACTOR)
+    assert await accounts.get_team(team.id) == (team, (1, 1))
     await accounts.delete_team(team.id, actor=ACTOR)
     assert (await accounts.get_user(member.id)).team_id == team.id
 

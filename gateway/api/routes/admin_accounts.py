@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends, Query
+from msgspec.structs import asdict
 
 from gateway.api.dependencies import ResourcesDep, Seer, require_admin, requires
 from gateway.api.schemas import (
@@ -23,6 +24,7 @@ from gateway.api.schemas import (
     Name,
     TeamAnswer,
     TeamCreate,
+    TeamDetail,
     TeamUpdate,
     UserAnswer,
     UserCreate,
@@ -74,8 +76,9 @@ async def list_teams(
 
 
 @router.get("/teams/{team_id}", responses=_NOT_FOUND)
-async def get_team(team_id: str, accounts: Accounts) -> TeamAnswer:
-    return TeamAnswer.model_validate(await accounts.get_team(team_id))
+async def get_team(team_id: str, accounts: Accounts) -> TeamDetail:
+    team, size = await accounts.get_team(team_id)
+    return TeamDetail.model_validate({**asdict(team), **size._asdict()})
 
 
 @router.patch("/teams/{team_id}", responses=_NOT_FOUND)

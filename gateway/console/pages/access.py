@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from gateway.console.format import counted
 from gateway.console.page import Action, Page, View, whole_number
 from gateway.console.periods import read_period
 from gateway.errors import InvalidRequest
@@ -93,7 +94,17 @@ async def team(page: Page) -> Response:
         page.api.get("/admin/v1/users", team_id=page.id(), limit=_PAGE),
         *_about(page, "teams", "team_id"),
     )
-    return page.show("team.html", team=found, members=members["data"], **_common(common))
+    return page.show("team.html", team=found, question=_stops(found), members=members["data"], **_common(common))
+
+
+def _stops(team: Mapping[str, Any]) -> str:
+    """What the end of a team comes to."""
+    stopped = f"{counted(team['usable_keys'], 'key')} of {counted(team['users'], 'user')}"
+    return f"This stops {stopped}: users stay in the team, and their keys are refused until they are moved to another."
+
+
+async def ask_to_delete_team(page: Page) -> str:
+    return _stops(await page.api.get(f"/admin/v1/teams/{page.id()}"))
 
 
 async def user(page: Page) -> Response:
@@ -296,9 +307,7 @@ VIEWS = [
         team,
         {
             "rename": Action(rename_team),
-            "delete": Action(
-                delete_account, confirm="Its users stay in it, and their keys are refused until they are moved."
-            ),
+            "delete": Action(delete_account, confirm=ask_to_delete_team),
             **_LIMITS,
         },
     ),
