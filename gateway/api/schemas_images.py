@@ -169,7 +169,11 @@ GENERATE: dict[str, Any] = {
     "openapi_extra": {
         **_json_body("The model's parameters; GET /v1/models lists them."),
         "parameters": [
-            _header("Idempotency-Key", "What this call is known by: its repeat within a day gets the same answer."),
+            _header(
+                "Idempotency-Key",
+                "What this call is known by: its repeat within a day gets the same answer, or 410 if the picture was "
+                "removed since. It never buys twice.",
+            ),
             _header(
                 "Prefer", "`wait=N`: at most N seconds, then 503 `still_generating`. `respond-async`: 202 at once."
             ),

@@ -24,6 +24,7 @@ from gateway.errors import (
     DarkroomError,
     IdempotencyInProgress,
     IdempotencyMismatch,
+    ImageRemoved,
     NotCached,
     ProviderTimeout,
     StillGenerating,
@@ -38,7 +39,7 @@ from gateway.services.publication import Published
 from gateway.services.purchases import Purchase, Purchases
 from gateway.services.recovery import NeverSent
 from gateway.services.usage import UsageRecorder
-from gateway.storage import generations, idempotency, repeats
+from gateway.storage import generations, idempotency, image_index, repeats
 from gateway.storage.database import Database, now_ms
 from gateway.storage.generations import AlreadyStored, AlreadyUnderWay
 from gateway.storage.idempotency import AlreadyClaimed, Claim
@@ -231,6 +232,12 @@ class ImageGenerator:
                 should_retry=False,
                 retry_after_s=5,
             ) from error
+        if await self._database.read(lambda conn: image_index.is_removed(conn, generation_id)):
+            raise ImageRemoved(
+                "This call was answered before, and its picture was removed since. Under the same Idempotency-Key it is "
+                "not bought again; with a new one, or none, it is.",
+                charged="no",
+            )
         return await self._share(call, answer, "repeated")
 
     async def _wait(self, call: Call, generation_id: str) -> StoredAnswer:

@@ -79,6 +79,12 @@ def of_generation(conn: sa.Connection, generation_id: str) -> list[ImageRecord]:
     return [record(row) for row in conn.execute(found).mappings()]
 
 
+def is_removed(conn: sa.Connection, generation_id: str) -> bool:
+    """Whether a picture of this generation was removed."""
+    removed = sa.select(images.c.id).where(images.c.generation_id == generation_id, images.c.removed_ms.is_not(None))
+    return conn.execute(removed.limit(1)).one_or_none() is not None
+
+
 def record(row: sa.RowMapping) -> ImageRecord:
     """Of a row of `images`."""
     stored = StoredImage(**{name: row[name] for name in StoredImage.__struct_fields__})

@@ -173,6 +173,23 @@ async def test_the_same_key_and_body_replay_the_answer(tmp_path: Path, form: str
         assert len(fake.bill) == 1
 
 
+@pytest.mark.parametrize("other", [True, False], ids=["of a hit", "of a purchase"])
+async def test_a_replay_whose_picture_was_purged_says_so_and_buys_nothing(tmp_path: Path, other: bool) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, fake):
+        key = await gateway.new_key()
+        if other:
+            await gateway.generate(await gateway.new_key(), seed=7)
+        picture(await gateway.generate(key, seed=7, headers=keyed()))
+        await gateway.admin("POST", "/cache/purge", {"model": "flux-pro"})
+        for _ in range(2):
+            gone = await gateway.generate(key, seed=7, headers=keyed())
+            error = gone.json()["error"]
+            assert (gone.status_code, error["code"], error["data"]["charged"]) == (410, "image_removed", "no")
+        assert len(fake.bill) == 1
+        assert picture(await gateway.generate(key, seed=7, headers=keyed("another")))
+        assert len(fake.bill) == 2
+
+
 async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None:
     async with gateway_and_provider(tmp_path) as (gateway, fake):
         key = await gateway.new_key()
