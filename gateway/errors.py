@@ -175,7 +175,10 @@ class ProviderUnavailable(DarkroomError):
 
 
 class StillGenerating(DarkroomError):
-    """503: the caller's wait is over and the purchase goes on; an equal call joins it."""
+    """503: the caller's wait is over and the purchase goes on; an equal call joins it.
+
+    Its buyer is told `charged` unknown, who joined it no.
+    """
 
     code = "still_generating"
     status = 503

@@ -175,7 +175,9 @@ GENERATE: dict[str, Any] = {
                 "removed since. It never buys twice.",
             ),
             _header(
-                "Prefer", "`wait=N`: at most N seconds, then 503 `still_generating`. `respond-async`: 202 at once."
+                "Prefer",
+                "`wait=N`: at most N seconds, then 503 `still_generating`, `charged: unknown` to the key that buys the "
+                "picture and `no` to one that joined. `respond-async`: 202 at once.",
             ),
             _header("Cache-Control", "no-cache, no-store, only-if-cached, max-age=N (RFC 9111)."),
             _header("Darkroom-Tags", "For the bill: `app=search,env=prod`."),

@@ -206,7 +206,7 @@ class ImageGenerator:
         if call.left:
             self._give_up(call)
         try:
-            published = await self._patiently(call, _outcome(purchase), self._longest_s(call))
+            published = await self._patiently(call, _outcome(purchase), payer_id=purchase.intent.key_id)
             body = await self._body(call, published.answer)
         except DarkroomError as error:
             raise _Recorded(error) from error
@@ -234,8 +234,8 @@ class ImageGenerator:
             ) from error
         if await self._database.read(lambda conn: image_index.is_removed(conn, generation_id)):
             raise ImageRemoved(
-                "This call was answered before, and its picture was removed since. Under the same Idempotency-Key it is "
-                "not bought again; with a new one, or none, it is.",
+                "This call was answered before, and its picture was removed since. Under the same Idempotency-Key it "
+                "is not bought again; with a new one, or none, it is.",
                 charged="no",
             )
         return await self._share(call, answer, "repeated")
@@ -247,7 +247,7 @@ class ImageGenerator:
             self._give_up(call)
         purchase = self._purchases.under_way(generation_id)
         if purchase is not None:
-            published = await self._patiently(call, _outcome(purchase), self._longest_s(call))
+            published = await self._patiently(call, _outcome(purchase), payer_id=purchase.intent.key_id)
             return published.answer
         state = await self._database.read(lambda conn: generations.state_of(conn, generation_id))
         if state is None:
@@ -255,13 +255,15 @@ class ImageGenerator:
         if state.answer is not None:
             return state.answer
         if state.under_way:
-            return await self._patiently(call, self._following(generation_id), self._longest_s(call))
+            return await self._patiently(call, self._following(generation_id), payer_id=state.key_id)
         raise from_record(state.error or {"code": "provider_error", "message": "It ended without a picture."})
 
-    async def _patiently(self, call: Call, outcome: Awaitable[T], longest_s: float) -> T:
-        """Wait as long as the call may. Raises StillGenerating, or ProviderTimeout after `longest_s`; the purchase goes
-        on, and the caller's equal repeat gets it.
+    async def _patiently(self, call: Call, outcome: Awaitable[T], *, payer_id: str) -> T:
+        """Wait as long as the call may. Raises StillGenerating, or ProviderTimeout after the longest that any may; the
+        purchase goes on, and the caller's equal repeat gets it. `payer_id`: the key that will be charged, if any is.
         """
+        caller, _, _ = call.known
+        longest_s = self._purchases.timeout_s(call.provider) + _GRACE_S
         patience_s = None if call.wait_s is None else max(0.0, call.wait_s - call.latency_us / 1e6)
         own = patience_s is not None and patience_s < longest_s
         try:
@@ -274,16 +276,13 @@ class ImageGenerator:
                 raise StillGenerating(
                     "The picture is still being made. Send the same call again: it joins this purchase.",
                     retry_after_s=1,
-                    charged="no",
+                    charged="unknown" if payer_id == caller.key_id else "no",
                 ) from None
             raise _TooLong(
                 "The picture is taking too long. The purchase goes on; ask again in a while.",
                 charged="unknown",
                 should_retry=False,
             ) from None
-
-    def _longest_s(self, call: Call) -> float:
-        return self._purchases.timeout_s(call.provider) + _GRACE_S
 
     def _give_up(self, call: Call) -> None:
         if call.owns and call.generation_id is not None and call.claim is None:

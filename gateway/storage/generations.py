@@ -349,9 +349,10 @@ def lose(conn: sa.Connection, generation_id: str, *, error: dict[str, Any], usag
 class State:
     """Where a generation stands. `answer` once it succeeded; `error` as `gateway.errors.to_record` writes it.
 
-    `is_free`: nobody works on it.
+    `is_free`: nobody works on it. `key_id`: who pays.
     """
 
+    key_id: str
     status: str
     error: dict[str, Any] | None
     was_sent: bool
@@ -366,9 +367,9 @@ class State:
 def state_of(conn: sa.Connection, generation_id: str) -> State | None:
     c = generations.c
     free = sa.or_(c.lease_owner.is_(None), c.lease_until_ms <= now_ms(conn)).label("free")
-    found = sa.select(c.status, c.error, c.sent_ms, c.published, free).where(c.id == generation_id)
+    found = sa.select(c.key_id, c.status, c.error, c.sent_ms, c.published, free).where(c.id == generation_id)
     row = conn.execute(found).one_or_none()
     if row is None:
         return None
     answer = None if row.published is None else msgspec.json.decode(row.published, type=StoredAnswer)
-    return State(row.status, row.error, row.sent_ms is not None, answer, bool(row.free))
+    return State(row.key_id, row.status, row.error, row.sent_ms is not None, answer, bool(row.free))

@@ -297,9 +297,26 @@ async def test_a_wait_that_is_over_says_come_again_and_the_repeat_joins_that_pur
         for _ in range(3):
             waiting = await gateway.generate(key, seed=seed, headers={"Prefer": "wait=0"})
             assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "1")
-            assert waiting.json()["error"]["code"] == "still_generating"
+            error = waiting.json()["error"]
+            assert (error["code"], error["data"]["charged"]) == ("still_generating", "unknown")
+            assert "x-should-retry" not in waiting.headers
         fake.gate.set()
         assert picture(await gateway.generate(key, seed=seed))
+        assert len(fake.bill) == 1
+
+
+async def test_of_those_who_wait_for_one_purchase_its_buyer_alone_may_be_charged(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, fake):
+        fake.gate = asyncio.Event()
+        buyer, joiner = await gateway.new_key(), await gateway.new_key()
+        said = []
+        for key in (buyer, joiner, buyer, joiner):
+            waiting = await gateway.generate(key, seed=7, headers={"Prefer": "wait=0", **keyed()})
+            said.append(waiting.json()["error"]["data"]["charged"])
+        assert said == ["unknown", "no", "unknown", "no"]
+        fake.gate.set()
+        costs = [(await gateway.generate(key, seed=7)).headers["darkroom-cost-usd"] for key in (buyer, joiner)]
+        assert costs == ["0", "0"]
         assert len(fake.bill) == 1
 
 

@@ -370,7 +370,7 @@ async def test_sql_gone_in_the_middle_leaves_the_rest_for_later(world: World):
     await world.recovery.recover()
     assert await world.books.status(first.id) == "answered"
     found = await world.database.read(lambda conn: generations.state_of(conn, first.id))
-    assert found == State("answered", None, True, None, is_free=True)
+    assert found == State("key_1", "answered", None, True, None, is_free=True)
 
 
 async def test_bytes_that_turn_out_to_be_no_picture_are_not_kept(world: World):
