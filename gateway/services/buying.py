@@ -125,6 +125,7 @@ class Buyer:
             expected=expected_of(request),
             storable=intent.flight is not None,
             usage=intent.usage,
+            latency_us=lambda: commission.call.latency_us,
         )
         return await self._publish(paid, commission)
 
@@ -137,7 +138,7 @@ class Buyer:
 
     async def _publish(self, paid: Paid, commission: Commission) -> Published:
         try:
-            published = await self._publisher.publish(paid, latency_us=commission.call.latency_us)
+            published = await self._publisher.publish(paid)
         except DarkroomError as exc:
             error = exc if exc.charged == "yes" else _kept_for_later(exc)
             self._usage.note(commission.row(error, paid.cost_micro_usd))

@@ -59,7 +59,7 @@ class PictureSource(Protocol):
 class Paid:
     """A generation that is settled and waits for its pictures. `usage` is the buyer's row, ready but for the outcome.
 
-    `storable`: the cache may keep the answer, if it is whole.
+    `storable`: the cache may keep the answer, if it is whole. `latency_us` tells how long the buyer has waited.
     """
 
     generation_id: str
@@ -69,6 +69,7 @@ class Paid:
     expected: Expected
     storable: bool
     usage: UsageRow
+    latency_us: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +106,15 @@ class Publisher:
         self._tracing = tracing
         self._sleep = sleep
 
-    async def publish(self, paid: Paid, *, latency_us: int) -> Published:
+    async def publish(self, paid: Paid) -> Published:
         """Raises ProviderError (charged: yes) when no picture can be had; the generation is then `failed`, or still
         `answered` if trying again may help. Raises LedgerUnavailable and StorageFailed as they come, likewise to be
         tried again.
         """
         with self._tracing.span(PUBLICATION, generation_id=paid.generation_id):
-            return await self._publish(paid, latency_us)
+            return await self._publish(paid)
 
-    async def _publish(self, paid: Paid, latency_us: int) -> Published:
+    async def _publish(self, paid: Paid) -> Published:
         pictures = await self._pictures(paid)
         stored = tuple(picture.image for picture in pictures.values())
         answer = _stored_answer(paid, list(pictures), stored)
@@ -124,7 +125,7 @@ class Publisher:
             status=200,
             images=len(stored),
             cost_micro_usd=paid.cost_micro_usd,
-            latency_us=latency_us,
+            latency_us=paid.latency_us(),
         )
         try:
             entry = await self._database.write(
@@ -172,7 +173,8 @@ class Publisher:
 
     async def abandon(self, paid: Paid, reason: str) -> None:
         """End the generation as `failed`, with its cost."""
-        row = failed_row(paid.usage, ProviderError(reason), cost_micro_usd=paid.cost_micro_usd)
+        usage = replace(paid.usage, latency_us=paid.latency_us())
+        row = failed_row(usage, ProviderError(reason), cost_micro_usd=paid.cost_micro_usd)
         error = {"code": ProviderError.code, "message": reason}
         await self._database.write(lambda conn: generations.fail(conn, paid.generation_id, error=error, usage=row))
 

@@ -174,7 +174,7 @@ class Recovery:
         paid = self._paid(orphan)
         self._resuming.add(orphan.id)
         try:
-            published = await self._publisher.publish(paid, latency_us=orphan.usage.latency_us)
+            published = await self._publisher.publish(paid)
         except DarkroomError as exc:
             if (orphan.answered_ago_ms or 0) > _GIVE_UP_MS:
                 await self._publisher.abandon(paid, exc.message)
@@ -199,6 +199,7 @@ class Recovery:
             expected=msgspec.convert(orphan.expected, Expected),
             storable=orphan.storable,
             usage=orphan.usage,
+            latency_us=lambda: orphan.usage.latency_us,
         )
 
     async def look(self, generation_id: str) -> StoredAnswer | None:

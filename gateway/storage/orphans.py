@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from gateway.domain.answer import ProviderAnswer
 from gateway.domain.usage_row import UsageRow
@@ -58,7 +59,8 @@ def disown(conn: sa.Connection, generation_id: str, *, lease_owner: str) -> None
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A generation that nobody works on. `request` is what was kept of its parameters.
+    """A generation that nobody works on. `request` is what was kept of its parameters. The time in `usage` is how long
+    its process is known to have worked on it.
 
     `answered_ago_ms` is None before the provider's answer.
     """
@@ -129,7 +131,8 @@ def _claim(
 
 
 def _orphan(row: sa.RowMapping, now: int) -> Orphan:
-    answered_ms = row["answered_ms"]
+    answered_ms, usage = row["answered_ms"], row["usage"]
+    worked_ms = (answered_ms or row["sent_ms"] or row["created_ms"]) - row["created_ms"]
     return Orphan(
         id=row["id"],
         status=row["status"],
@@ -138,7 +141,7 @@ def _orphan(row: sa.RowMapping, now: int) -> Orphan:
         storable=row["flight"] is not None,
         fingerprint=row["fingerprint"],
         request=row["request"],
-        usage=row["usage"],
+        usage=replace(usage, latency_us=usage.latency_us + 1000 * worked_ms),
         answer=None if row["answer"] is None else msgspec.convert(row["answer"], ProviderAnswer),
         answered_ago_ms=None if answered_ms is None else now - answered_ms,
         cost_micro_usd=row["cost_micro_usd"],

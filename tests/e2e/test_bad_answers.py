@@ -35,6 +35,14 @@ async def test_a_bad_picture_is_refused_and_its_charge_recorded(tmp_path: Path, 
         assert [(row["outcome"], row["cost_usd"], row["images"]) for row in rows] == [("failed", "0.065", 0)]
 
 
+@pytest.mark.parametrize("fault", ["html", None], ids=["unusable", "good"])
+async def test_the_log_has_the_time_that_a_paid_picture_took_usable_or_not(tmp_path: Path, fault: Any) -> None:
+    async with gateway_and_provider(tmp_path, FakeProvider(image_fault=fault, delay_s=0.3)) as (gateway, _):
+        await gateway.generate(await gateway.new_key(), seed=7)
+        [row] = await gateway.requests()
+        assert (row["outcome"], row["latency_ms"] >= 300) == ("failed" if fault else "bought", True)
+
+
 @pytest.mark.parametrize("fault", ["truncated_json", "html_200", "html_502", "empty_images"])
 async def test_an_answer_that_is_none_is_unknown_and_its_money_is_held(tmp_path: Path, fault: Any) -> None:
     async with gateway_and_provider(tmp_path, FakeProvider(answer_fault=fault)) as (gateway, fake):

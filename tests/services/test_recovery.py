@@ -206,6 +206,19 @@ async def test_a_picture_that_can_never_be_had_ends_the_generation_with_its_cost
     assert await world.books.counter(BUDGET) == (PRICE, 0)
 
 
+@pytest.mark.parametrize("fault", [None, ImageUnusable("not a picture", permanent=True)], ids=["good", "unusable"])
+async def test_the_row_has_the_time_until_the_answer_came_that_is_all_that_is_known(
+    world: World, fault: ImageUnusable | None
+):
+    made = await world.orphan("answered")
+    created_ms = (await world.books.row(made.id))["created_ms"]
+    await world.books.update(made.id, answered_ms=created_ms + 5000)
+    world.shop.fault = fault
+    await world.recovery.recover()
+    [row] = await world.books.rows(tables.usage_log)
+    assert row["latency_us"] == made.usage.latency_us + 5_000_000
+
+
 async def test_after_an_hour_a_picture_is_given_up_and_its_cost_stays(world: World):
     made = await world.orphan("answered")
     answered_ms = (await world.books.row(made.id))["answered_ms"]
