@@ -213,6 +213,7 @@ def with_openai_names(model: Model) -> dict[str, Any]:
     }
     properties["n"] = {**count, "description": f"OpenAI's name of `{model.roles.count}`."}
     properties["response_format"] = {"type": "string", "enum": ["url", "b64_json"], "default": "url"}
+    properties["stream"] = {"enum": [False, None], "description": "OpenAI's. Pictures come whole: leave it out."}
     properties["user"] = {
         "type": "string",
         "description": "OpenAI's tag of an end user. Passed on to nobody.",

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.errors import InvalidRequest
 
-_HIDDEN = frozenset({"model", "n", "size", "response_format", "user"})
+_HIDDEN = frozenset({"model", "n", "size", "response_format", "stream", "user"})
 """Chosen elsewhere, or another name for what has a field."""
 _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "whole": ((int, float), "a number"),

@@ -20,8 +20,9 @@ from gateway.errors import InvalidRequest, ModelNotFound
 ResponseFormat = Literal["url", "b64_json"]
 
 # Understood, but no part of the canonical form: the same picture answers whatever they say.
-FIELDS_THAT_DO_NOT_MATTER = frozenset({"model", "response_format", "user"})
+FIELDS_THAT_DO_NOT_MATTER = frozenset({"model", "response_format", "stream", "user"})
 
+_NO_STREAM = "Leave it out: pictures are not streamed, they come whole in one answer"
 _PIXELS = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _EXACT_FLOAT = 2.0**53
 
@@ -147,6 +148,9 @@ def _openai_fields(data: Mapping[str, Any]) -> tuple[ResponseFormat, str | None]
         )
     if not isinstance(user, str):
         issues.append(Issue(("user",), "invalid_type", "Expected a string", {"expected": "string"}, user))
+    stream = data.get("stream")
+    if stream is not None and stream is not False:
+        issues.append(Issue(("stream",), "invalid_literal", _NO_STREAM, {"expected": False}, stream))
     if issues:
         raise invalid_payload(issues)
     return response_format, user or None

@@ -70,5 +70,5 @@ def test_what_is_no_number_is_refused_by_name(seed: str):
 def test_every_parameter_of_the_served_models_has_a_field():
     for model in served_models(Settings()).values():
         schema = with_openai_names(model)
-        hidden = {"model", "n", "size", "response_format", "user"}
+        hidden = {"model", "n", "size", "response_format", "stream", "user"}
         assert {field.name for field in form_fields(schema, {})} == set(schema["properties"]) - hidden

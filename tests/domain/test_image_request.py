@@ -55,6 +55,7 @@ fields = st.fixed_dictionaries(
         "output_format": st.sampled_from(["jpeg", "png"]),
         "response_format": st.sampled_from(["url", "b64_json"]),
         "user": st.sampled_from(["", "ada"]),
+        "stream": st.sampled_from([False, None]),
         "enable_safety_checker": st.booleans(),
     },
 )
@@ -117,6 +118,8 @@ def test_mode_scope_provider_model_and_version_are_in_the_identity(identity: dic
         {"num_images": 1, "n": 4},
         {"num_inference_steps": 50, "safety_tolerance": "2", "output_format": "jpeg"},
         {"user": "ada", "response_format": "b64_json", "quality": "hd"},
+        {"stream": False},
+        {"stream": None, "partial_images": 2},
     ],
 )
 def test_ways_to_say_one_request(fields: dict[str, Any]) -> None:
@@ -153,6 +156,9 @@ def test_large_seeds_keep_every_digit() -> None:
         ({"output_format": "gif"}, ["output_format"], "invalid_enum_value"),
         ({"response_format": "png"}, ["response_format"], "invalid_enum_value"),
         ({"user": 7}, ["user"], "invalid_type"),
+        ({"stream": True}, ["stream"], "invalid_literal"),
+        ({"stream": "false"}, ["stream"], "invalid_literal"),
+        ({"stream": 0}, ["stream"], "invalid_literal"),
     ],
 )
 def test_each_rule_has_its_issue(fields: dict[str, Any], path: list[str], code: str) -> None:
@@ -181,7 +187,9 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*FLUX.properties, "n", "size", "user", "response_format"]), json_values))
+@given(
+    st.dictionaries(st.sampled_from([*FLUX.properties, "n", "size", "user", "response_format", "stream"]), json_values)
+)
 def test_any_json_object_is_a_request_or_a_clear_refusal(fields: dict[str, Any]) -> None:
     with contextlib.suppress(InvalidRequest):
         assert json.loads(upstream_of(parse_request(fields, FLUX)))["model"] == "flux-pro"

@@ -139,6 +139,7 @@ async def test_cache_control_of_the_request_is_honoured(both: tuple[Gateway, Fak
         (b'{"model": "flux-pro", "prompt": "x", "image_size": {"width": 300}}', 400, "image_size", "multiple of 32"),
         (b'{"model": "flux-pro", "prompt": "x", "size": "1x"}', 400, "size", "WIDTHxHEIGHT"),
         (b'{"model": "flux-pro", "prompt": "x", "n": 2.5}', 400, "n", "integer"),
+        (b'{"model": "flux-pro", "prompt": "x", "stream": true}', 400, "stream", "stream: Leave it out"),
         (b'{"model": "flux-pro", "prompt": "' + b"x" * 70000 + b'"}', 413, None, "larger than"),
     ],
 )  # fmt: skip
@@ -146,8 +147,10 @@ async def test_bad_input_is_told_what_was_wrong_and_buys_nothing(
     both: tuple[Gateway, FakeProvider], body: bytes, status: int, field: str | None, said: str
 ) -> None:
     gateway, fake = both
-    answer = await gateway.post(await gateway.new_key(), body)
+    key = await gateway.new_key()
+    answer, quoted = await gateway.post(key, body), await gateway.post(key, body, path="/v1/images/quote")
     refusal = answer.json()
+    assert (quoted.status_code, quoted.json()["message"]) == (status, refusal["message"])
     assert (answer.status_code, refusal["error"]["param"]) == (status, field)
     assert said in refusal["message"] == refusal["error"]["message"]
     assert refusal["statusCode"] == refusal["status"] == status

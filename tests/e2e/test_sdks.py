@@ -86,6 +86,16 @@ async def test_an_sdk_shows_what_was_wrong_and_does_not_ask_again(tmp_path: Path
         assert fake.calls == 0
 
 
+async def test_an_sdk_that_asks_for_a_stream_is_told_to_leave_it_out_before_anything_is_bought(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, fake):
+        key = await gateway.new_key()
+        error = await by_python(gateway, key, {"model": "flux-pro", "prompt": "x", "stream": True})
+        assert (error["status"], error["param"]) == (400, "stream")
+        assert "Leave it out" in error["message"]
+        assert fake.calls == 0
+        assert (await by_python(gateway, key, {"model": "flux-pro", "prompt": "x", "stream": False}))["data"]
+
+
 @SDKS
 async def test_a_quota_is_not_hammered_by_an_sdk(tmp_path: Path, call: Call) -> None:
     """SDKs repeat a 429 twice by themselves; a reset far away says x-should-retry: false."""
