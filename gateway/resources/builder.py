@@ -233,7 +233,12 @@ class Builder:
             max_bytes=settings.retention.thumbnails_mb * 2**20,
         )
         administrators = Administrators(database, self._secrets, owner_key=self._admin_key())
-        erasure = Erasure(database, notify=self._follower.notify, flush=self._journal.flush)
+        erasure = Erasure(
+            database,
+            notify=self._follower.notify,
+            flush=self._journal.flush,
+            longest_purchase_s=max(vendor.timeout_s for vendor in self._vendors.values()),
+        )
         self._background(_retain(cache, thumbnails, erasure, settings))
         webhooks = Webhooks(database, open_sealer(settings))
         deliveries = Deliveries(database, webhooks, self._metrics)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from msgspec.structs import replace
@@ -32,16 +32,25 @@ def pseudonym(user_id: str) -> str:
     return f"erased user {user_id[-6:]}"
 
 
-def lock(conn: sa.Connection, user_id: str) -> None:
-    """The user's row, also when it is deleted. Raises NotFound."""
-    found = sa.select(users.c.id).where(users.c.id == user_id).with_for_update()
-    if not is_id(user_id) or conn.execute(found).one_or_none() is None:
+def lock(conn: sa.Connection, user_id: str) -> bool:
+    """The user's row; whether it is deleted already. Raises NotFound."""
+    found = sa.select(users.c.deleted_ms).where(users.c.id == user_id).with_for_update()
+    row = conn.execute(found).one_or_none() if is_id(user_id) else None
+    if row is None:
         raise NotFound("There never was a user with this id.")
+    return row.deleted_ms is not None
 
 
-def has_purchase_under_way(conn: sa.Connection, user_id: str) -> bool:
-    found = sa.select(_g.id).where(_g.user_id == user_id, _g.status.in_(UNDER_WAY)).limit(1)
-    return conn.execute(found).one_or_none() is not None
+class UnderWay(NamedTuple):
+    generation_id: str
+    since_ms: int
+
+
+def last_under_way(conn: sa.Connection, user_id: str) -> UnderWay | None:
+    """Of the purchases of a user."""
+    found = sa.select(_g.id, _g.created_ms).where(_g.user_id == user_id, _g.status.in_(UNDER_WAY))
+    row = conn.execute(found.order_by(_g.created_ms.desc()).limit(1)).one_or_none()
+    return None if row is None else UnderWay(*row)
 
 
 def erase_account(conn: sa.Connection, user_id: str) -> int:

@@ -106,8 +106,17 @@ def claim_answered(conn: sa.Connection, generation_id: str, *, lease_owner: str)
     return found[0] if found else None
 
 
+def claim_waiting_of(conn: sa.Connection, user_id: str, *, lease_owner: str) -> list[Orphan]:
+    """Take over all of a user's that are paid for and wait for their pictures, unless somebody works on them."""
+    now = now_ms(conn)
+    g = generations.c
+    free = sa.or_(g.lease_owner.is_(None), g.lease_until_ms <= now)
+    chosen = sa.and_(g.user_id == user_id, g.status == "answered", free)
+    return _claim(conn, chosen, lease_owner=lease_owner, now=now, limit=None)
+
+
 def _claim(
-    conn: sa.Connection, condition: sa.ColumnElement[bool], *, lease_owner: str, now: int, limit: int
+    conn: sa.Connection, condition: sa.ColumnElement[bool], *, lease_owner: str, now: int, limit: int | None
 ) -> list[Orphan]:
     chosen = (
         sa.select(generations.c.id)

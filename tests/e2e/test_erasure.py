@@ -55,6 +55,20 @@ async def test_a_user_with_a_purchase_under_way_is_erased_when_it_is_over(tmp_pa
         assert (await gateway.admin("POST", f"/users/{user_id}/erase"))["generations"] == 1
 
 
+async def test_a_picture_that_cannot_be_fetched_does_not_hold_the_erasure_up(tmp_path: Path) -> None:
+    async with gateway_and_provider(tmp_path, FakeProvider(image_fault="missing")) as (gateway, fake):
+        user_id = await gateway.new_user()
+        key = await gateway.new_key(user_id=user_id)
+        assert (await gateway.generate(key, seed=1)).status_code == 502
+        await gateway.admin("DELETE", f"/users/{user_id}")
+        assert (await gateway.admin("POST", f"/users/{user_id}/erase"))["generations"] == 1
+        [row] = await gateway.generations(status="failed")
+        assert (row["cost_usd"], row["user_id"]) == ("0.065", user_id)
+        fake.behaviour.image_fault = None
+        assert (await gateway.generate(await gateway.new_key(), seed=1)).status_code == 200
+        assert len(fake.bill) == 2
+
+
 async def test_the_command_asks_first(tmp_path: Path) -> None:
     async with gateway_and_provider(tmp_path / "data") as (gateway, _):
         shell = Shell(gateway, tmp_path)

@@ -14,7 +14,7 @@ from gateway.services import erasure as erasing
 from gateway.services.accounts import AccountService
 from gateway.services.erasure import Erased, Erasure
 from gateway.services.statements import Statements
-from gateway.storage import declared, idempotency, tables, tables_accounts, usage_log
+from gateway.storage import declared, idempotency, orphans, tables, tables_accounts, usage_log
 from gateway.storage.database import Database
 from gateway.storage.generations import Intent
 from gateway.storage.idempotency import Claim
@@ -35,7 +35,12 @@ class World:
         self.told: list[tuple[str, str]] = []
         self.accounts = AccountService(database, [b"pepper"], [], notify=lambda _kind, _id: None)
         self.statements = Statements(database, flush=self._flush)
-        self.erasure = Erasure(database, notify=lambda *change: self.told.append(change), flush=self._flush)
+        self.erasure = Erasure(
+            database,
+            notify=lambda *change: self.told.append(change),
+            flush=self._flush,
+            longest_purchase_s=180,
+        )
 
     async def _flush(self) -> None: ...
 
@@ -203,10 +208,29 @@ async def test_a_purchase_under_way_is_waited_for(world: World, state: str):
     if state == "answered":
         await world.books.answer(made.id)
     before = await world.everything()
-    with pytest.raises(Conflict, match="under way") as refused:
+    with pytest.raises(Conflict, match=f"{made.id} of this user is under way, for 2[34]. s more") as refused:
         await world.erase()
     assert refused.value.retry_after_s
+    assert "Delete the user" in refused.value.message
     assert await world.everything() == before
+    await world.accounts.delete_user(world.user_id, actor="admin")
+    with pytest.raises(Conflict, match="under way") as refused:
+        await world.erase()
+    assert "elete" not in refused.value.message
+
+
+async def test_pictures_that_could_not_be_fetched_are_given_up_with_their_cost(world: World):
+    made = await world.books.reserve(world.intent("fp-1"))
+    await world.books.send(made.id)
+    await world.books.answer(made.id)
+    await world.database.write(lambda conn: orphans.disown(conn, made.id, lease_owner="me"))
+    assert (await world.erase()).generations == 1
+    row = await world.books.row(made.id)
+    assert (row["status"], row["cost_micro_usd"], row["request"]) == ("failed", PRICE, None)
+    [call] = await world.books.rows(tables.usage_log)
+    assert (call["outcome"], call["status"], call["cost_micro_usd"]) == ("failed", 502, PRICE)
+    assert await world.books.broken_rules() == []
+    assert SECRET not in await world.everything()
 
 
 async def test_what_comes_late_is_erased_late(world: World):
