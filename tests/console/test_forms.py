@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime as dt
 import json
 import shlex
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.console.pages.pictures import snippets
+from gateway.console.pages.statements import next_to_close
 from tests.support.administrators import Organisation
 from tests.support.console import Visitor, signed_in, words_of
 
@@ -45,6 +47,29 @@ async def test_a_refusal_says_what_was_wrong_on_the_page_itself(
     for value in form.values():
         if value and value not in {"secret", "user_none", "team-admin", "aimlapi", "none"} and path != "keys":
             assert f'value="{value}"' in answer.text, "what was written is still there"
+
+
+@pytest.mark.parametrize(
+    ("closed", "offered"),
+    [
+        ([], "2026-12"),
+        (["2026-12", "2026-11"], None),
+        (["2026-11", "2026-10"], "2026-12"),
+        (["2026-09"], "2026-10"),
+        (["2025-12"], "2026-01"),
+    ],
+)
+def test_the_month_that_is_offered_is_one_to_be_closed(closed: list[str], offered: str | None):
+    assert next_to_close(closed, dt.date(2027, 1, 31)) == offered
+
+
+async def test_a_month_that_is_closed_is_not_offered_again(who: Visitor):
+    month = f"{dt.datetime.now(dt.UTC).replace(day=1) - dt.timedelta(days=1):%Y-%m}"
+    assert f'value="{month}"' in (await who.get("live/statements")).text
+    assert (await who.send("live/statements", "close", month=month)).status_code == 303
+    page = (await who.get("live/statements")).text
+    assert f'value="{month}"' not in page
+    assert "Every month that is over is closed" in words_of(page)
 
 
 async def test_a_secret_that_was_refused_is_not_written_back(who: Visitor):

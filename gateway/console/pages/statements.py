@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 from starlette.responses import Response
 
@@ -11,7 +12,8 @@ from gateway.console.page import Action, Page, View
 
 async def statements(page: Page) -> Response:
     found = (await page.api.get("/admin/v1/statements", mode=page.mode, limit=100))["data"]
-    return page.show("statements.html", rows=found, suggested=_last_month())
+    today = dt.datetime.now(dt.UTC).date()
+    return page.show("statements.html", rows=found, suggested=next_to_close([row["month"] for row in found], today))
 
 
 async def statement(page: Page) -> Response:
@@ -30,9 +32,13 @@ async def close(page: Page) -> Response:
     return page.done("closed")
 
 
-def _last_month() -> str:
-    first = dt.datetime.now(dt.UTC).replace(day=1)
-    return f"{first - dt.timedelta(days=1):%Y-%m}"
+def next_to_close(closed: Sequence[str], today: dt.date) -> str | None:
+    """The month after the newest that is closed, the last one if none is; None when that is not over yet."""
+    last = f"{today.replace(day=1) - dt.timedelta(days=1):%Y-%m}"
+    if not closed:
+        return last
+    following = dt.date.fromisoformat(f"{max(closed)}-28") + dt.timedelta(days=4)
+    return f"{following:%Y-%m}" if f"{following:%Y-%m}" <= last else None
 
 
 VIEWS = [
