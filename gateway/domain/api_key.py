@@ -26,6 +26,7 @@ class Mode(StrEnum):
     TEST = "test"
 
 
+KEY_STARTS = tuple(f"dk_{mode}_" for mode in Mode)
 PUBLIC_LENGTH = 12
 SECRET_LENGTH = 32
 CHECKSUM_LENGTH = 6
@@ -53,7 +54,7 @@ def new_api_key(mode: Mode) -> ApiKey:
 
 def parse_api_key(text: str) -> ApiKey | None:
     """The key, or None when the form or the checksum is wrong."""
-    if not is_whole(text, "dk_live_") and not is_whole(text, "dk_test_"):
+    if not any(is_whole(text, start) for start in KEY_STARTS):
         return None
     return ApiKey(text, text[:PREFIX_LENGTH], Mode(text[3:7]))
 

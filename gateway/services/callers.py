@@ -12,7 +12,7 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from gateway.domain.api_key import PREFIX_LENGTH, ApiKey, matches, parse_api_key
+from gateway.domain.api_key import KEY_STARTS, PREFIX_LENGTH, ApiKey, matches, parse_api_key
 from gateway.domain.caller import Caller, Unusable, effective_limits
 from gateway.domain.limits import DefaultLimit, Limit, ScopeKind
 from gateway.errors import InvalidApiKey, LedgerUnavailable
@@ -21,6 +21,10 @@ from gateway.storage import limits
 from gateway.storage.accounts import CallerRow, find_caller
 from gateway.storage.database import Database
 
+_NOT_A_CALLERS = (
+    "This is not a caller's key: those begin with dk_live_ or dk_test_. An administrator makes one "
+    "(`darkroom key create`); keys of administrators are for /admin/v1 alone."
+)
 _MALFORMED = "This is not a Darkroom key: it has a wrong form or checksum. Was it copied whole?"
 _UNKNOWN = "This key is not known here. Ask an administrator for a new one."
 
@@ -184,7 +188,7 @@ class CallerDirectory:
 def _parse(token: str) -> ApiKey:
     key = parse_api_key(token)
     if key is None:
-        raise InvalidApiKey(_MALFORMED)
+        raise InvalidApiKey(_MALFORMED if token.startswith(KEY_STARTS) else _NOT_A_CALLERS)
     return key
 
 

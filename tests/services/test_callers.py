@@ -100,6 +100,19 @@ async def test_garbage_costs_no_sql(world: World, token: str):
     assert world.watched.reads == 0
 
 
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("dk_live_short", "Was it copied whole"),
+        ("dk_admin_" + "a" * 50, "not a caller's key"),
+        ("the-admin-key-of-a-configuration", "not a caller's key: those begin with dk_live_ or dk_test_"),
+    ],
+)
+async def test_a_key_of_another_kind_is_told_from_one_cut_short(world: World, token: str, said: str):
+    with pytest.raises(InvalidApiKey, match=said):
+        await world.callers.authenticate(token)
+
+
 async def test_a_second_call_costs_no_sql(world: World):
     key = await world.new_key()
     assert world.callers.known(key.text) is None
