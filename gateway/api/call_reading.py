@@ -18,7 +18,9 @@ STATE = "darkroom_call"
 _LISTS = frozenset({b"cache-control", b"darkroom-tags", b"prefer"})
 _READ = _LISTS | {
     b"authorization",
+    b"content-encoding",
     b"content-length",
+    b"content-type",
     b"idempotency-key",
     b"origin",
     b"traceparent",
@@ -51,6 +53,8 @@ def read_head(headers: Iterable[Header]) -> Head:
         retry_count=_text(get(b"x-stainless-retry-count")),
         from_page=b"origin" in said,
         traceparent=_text(get(b"traceparent")),
+        content_type=_text(get(b"content-type")),
+        content_encoding=_text(get(b"content-encoding")),
     )
 
 

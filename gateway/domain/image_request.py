@@ -25,6 +25,7 @@ FIELDS_THAT_DO_NOT_MATTER = frozenset({"model", "response_format", "stream", "us
 _NO_STREAM = "Leave it out: pictures are not streamed, they come whole in one answer"
 _PIXELS = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _EXACT_FLOAT = 2.0**53
+_SHOWN = 40
 
 _decode = msgspec.json.Decoder().decode
 
@@ -82,6 +83,24 @@ def decode_body(body: bytes) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise invalid_payload([Issue((), "invalid_type", "Expected a JSON object", {"expected": "object"}, data)])
     return data
+
+
+def sent_wrong(content_type: str | None, content_encoding: str | None) -> InvalidRequest | None:
+    """What is wrong with a body that is no JSON, if its headers say so."""
+    if content_encoding is not None and content_encoding.lower() != "identity":
+        return InvalidRequest(
+            f"The body came with `Content-Encoding: {content_encoding[:_SHOWN]}`, and compressed bodies are not read "
+            "here: send the JSON as it is, without this header.",
+            param="Content-Encoding",
+        )
+    if content_type is not None and content_type.lower().startswith("multipart/"):
+        kind = content_type.partition(";")[0]
+        return InvalidRequest(
+            f"The body came with `Content-Type: {kind[:_SHOWN]}`, and forms are not read here: send a JSON object, "
+            "with `Content-Type: application/json`.",
+            param="Content-Type",
+        )
+    return None
 
 
 def model_of(data: Mapping[str, Any], models: Mapping[str, Model]) -> Model:

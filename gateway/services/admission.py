@@ -17,7 +17,7 @@ from gateway.domain.caller import CacheScope, Caller
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.model import Model
 from gateway.domain.preferences import parse_idempotency_key, parse_prefer
-from gateway.errors import DarkroomError, LimitExceeded
+from gateway.errors import DarkroomError, InvalidRequest, LimitExceeded
 from gateway.services.callers import CallerDirectory
 from gateway.services.calls import Call, parse_tags
 from gateway.storage.idempotency import Claim
@@ -131,7 +131,7 @@ class Admission:
         asked = (call.body, caller.mode_name, scope)
         known = self._known.get(asked)
         if known is None:
-            known = self._understood(call.body, caller, scope)
+            known = self._understood(call, caller, scope)
             if len(call.body) <= _KNOWN_BODY_BYTES:
                 self._remember(asked, known)
         request = known.request
@@ -157,9 +157,12 @@ class Admission:
         call.wait_s = min(waits, default=None)
         call.respond_async = wish.respond_async
 
-    def _understood(self, body: bytes, caller: Caller, scope: str) -> _Understood:
+    def _understood(self, call: Call, caller: Caller, scope: str) -> _Understood:
         """Raises DarkroomError: first for a model the caller may not use, then for what is wrong with the request."""
-        data = image_request.decode_body(body)
+        try:
+            data = image_request.decode_body(call.body)
+        except InvalidRequest as refusal:
+            raise image_request.sent_wrong(call.head.content_type, call.head.content_encoding) or refusal from None
         model = image_request.model_of(data, self._models)
         caller.check_model(model.name)
         request = image_request.parse_request(data, model)

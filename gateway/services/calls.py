@@ -37,6 +37,8 @@ class Head(msgspec.Struct, frozen=True):
     retry_count: str | None = None
     from_page: bool = False
     traceparent: str | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
 
 
 class Call(msgspec.Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 from collections.abc import AsyncIterator
@@ -155,6 +156,30 @@ async def test_bad_input_is_told_what_was_wrong_and_buys_nothing(
     assert said in refusal["message"] == refusal["error"]["message"]
     assert refusal["statusCode"] == refusal["status"] == status
     assert refusal["requestId"] == answer.headers["x-request-id"]
+    assert fake.calls == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/images/quote"])
+@pytest.mark.parametrize(
+    ("header", "value", "body"),
+    [
+        ("Content-Encoding", "gzip", gzip.compress(b'{"model": "flux-pro", "prompt": "x"}')),
+        (
+            "Content-Type",
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n',
+        ),
+    ],
+)
+async def test_a_body_that_is_packed_or_a_form_is_told_by_the_header_that_says_so(
+    both: tuple[Gateway, FakeProvider], path: str, header: str, value: str, body: bytes
+) -> None:
+    gateway, fake = both
+    headers = {"Authorization": f"Bearer {await gateway.new_key()}", header: value}
+    answer = await gateway.http.post(gateway.base_url + path, content=body, headers=headers)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, header)
+    assert f"{header}: {value.partition(';')[0]}" in error["message"]
     assert fake.calls == 0
 
 
