@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from gateway.domain.ids import new_id
 from gateway.errors import DarkroomError, InvalidRequest, NotFound
@@ -37,6 +38,7 @@ _NAMES = {
     503: "ServiceUnavailableException",
     504: "GatewayTimeoutException",
 }
+_VERSION = "/v1"
 _log = structlog.get_logger(__name__)
 
 
@@ -120,12 +122,25 @@ def unexpected_response(exc: Exception, *, path: str) -> Response:
 
 
 def _from_http(exc: HTTPException, request: Request) -> DarkroomError:
+    path = request.url.path[:200]
+    meant = _meant(request) if exc.status_code in {404, 405} else None
+    if meant is not None:
+        return NotFound(f"There is nothing to {request.method} at {path}; it is at {meant}. See to the base URL.")
     if exc.status_code == 404:
-        return NotFound(f"There is nothing at {request.url.path[:200]}.")
+        return NotFound(f"There is nothing at {path}; /docs says what is where.")
     if exc.status_code == 405:
         allowed = (exc.headers or {}).get("Allow", "")
         return MethodNotAllowed(f"{request.method} is not allowed here; allowed: {allowed}.")
     return InvalidRequest(str(exc.detail))
+
+
+def _meant(request: Request) -> str | None:
+    """Where a call would arrive whose base URL lacks `/v1`, or has it twice."""
+    path = request.url.path
+    wanted = path.removeprefix(_VERSION) if path.startswith(_VERSION * 2 + "/") else _VERSION + path
+    scope = {**request.scope, "path": wanted}
+    matches = (route.matches(scope)[0] for route in request.app.routes)
+    return wanted if Match.FULL in matches else None
 
 
 def _invalid(exc: RequestValidationError) -> InvalidRequest:

@@ -111,6 +111,38 @@ async def test_every_other_address_and_method_is_refused_in_the_envelope(tmp_pat
         await refused(gateway, "GET", "/admin/v1/users", 401, "invalid_api_key")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("POST", "/images/generations", "/v1/images/generations"),
+        ("POST", "/v1/v1/images/generations", "/v1/images/generations"),
+        ("POST", "/images/quote", "/v1/images/quote"),
+        ("GET", "/models", "/v1/models"),
+        ("GET", "/models/flux-pro", "/v1/models/flux-pro"),
+        ("GET", "/usage", "/v1/usage"),
+    ],
+)
+async def test_a_base_url_without_the_version_or_with_two_is_told_where_it_is(
+    tmp_path: Path, method: str, path: str, meant: str
+) -> None:
+    async with gateway_and_provider(tmp_path) as (gateway, fake):
+        answer = await gateway.http.request(method, gateway.base_url + path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+        assert f"it is at {meant}." in answer.json()["message"]
+        assert fake.calls == 0
+
+
+async def test_a_browser_at_the_bare_address_is_led_to_the_console_where_there_is_one(tmp_path: Path) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for enabled, expected in ((True, (303, "/console")), (False, (404, None))):
+        async with gateway_and_provider(tmp_path / str(enabled), console={"enabled": enabled}) as (gateway, _):
+            led = await gateway.http.get(f"{gateway.base_url}/", headers=browser)
+            assert (led.status_code, led.headers.get("location")) == expected
+            plain = await gateway.http.get(f"{gateway.base_url}/", headers={"Accept": "*/*"})
+            assert plain.status_code == 404
+            assert "/docs" in plain.json()["message"]
+
+
 async def refused(gateway: Gateway, method: str, path: str, status: int, code: str) -> None:
     answer: httpx.Response = await gateway.http.request(method, gateway.base_url + path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
