@@ -1,7 +1,7 @@
 """Settings: a YAML file, then the environment over it (`DARKROOM__SERVER__PORT=9000`).
 
-In the file `${NAME}` reads the environment and `${file:PATH}` a file; unset or empty is an error that names
-the setting. An unknown key is an error that names its line. `load_settings` is the one way in.
+In both `${NAME}` reads the environment and `${file:PATH}` a file; unset or empty is an error that names the
+setting. An unknown key is an error that names its line. `load_settings` is the one way in.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_origin
 
-import msgspec
 from pydantic import (
-    BaseModel,
     Field,
     SecretStr,
     ValidationError,
@@ -21,9 +18,10 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.config_file import ConfigFile, Location, read_config_file
+from gateway.config_environment import read_environment, variable_of
+from gateway.config_file import ConfigFile, read_config_file
 from gateway.config_operations import ConsoleSettings, LogSettings, ManagementSettings, TracingSettings
 from gateway.config_sections import (
     AimlapiSettings,
@@ -42,8 +40,6 @@ from gateway.config_sections import (
 )
 from gateway.errors import ConfigurationError
 
-ENV_PREFIX = "DARKROOM__"
-
 
 def _default_providers() -> list[ProviderSettings]:
     """Without a configuration file the provider's key comes from AIMLAPI_API_KEY, when it is set."""
@@ -57,9 +53,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        env_parse_none_str="null",
         nested_model_default_partial_update=True,
     )
 
@@ -94,13 +87,13 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
+        return InitSettingsSource(settings_cls, read_environment(settings_cls.model_fields)), init_settings
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Settings:
@@ -165,7 +158,6 @@ def load_settings(path: Path | None = None) -> Settings:
     if path is None and Path("config.yaml").is_file():
         path = Path("config.yaml")
     file = read_config_file(path) if path is not None else ConfigFile.empty()
-    _check_variables()
     try:
         return Settings(**file.data)
     except ValidationError as exc:
@@ -177,7 +169,7 @@ def _explain(exc: ValidationError, file: ConfigFile) -> Iterator[str]:
         location = error["loc"]
         if location[:1] == ("providers",):  # the third part is the kind that pydantic chose by
             location = (*location[:2], *location[3:])
-        variable = _variable_of(location)
+        variable = variable_of(location)
         source = f"{variable}: " if variable else file.where(location)
         name = f"{'.'.join(map(str, location))}: " if location else ""
         yield f"{source}{name}{_message(error)}"
@@ -197,50 +189,3 @@ def _message(error: ErrorDetails) -> str:
         case "union_tag_invalid":
             return f"kind: {error['ctx']['tag']} is not one of {error['ctx']['expected_tags']}"
     return error["msg"].removeprefix("Value error, ")
-
-
-def _variable_of(location: Location) -> str | None:
-    """The environment variable that set the value at `location`: then the mistake is not in the file."""
-    ours = {name.upper(): name for name in os.environ if name.upper().startswith(ENV_PREFIX)}
-    for length in range(len(location), 0, -1):
-        found = ours.get(ENV_PREFIX + "__".join(map(str, location[:length])).upper())
-        if found:
-            return found
-    return None
-
-
-def _check_variables() -> None:
-    """A misspelt variable would be ignored in silence, an unreadable one blamed on its section."""
-    for name, text in os.environ.items():
-        if name.upper().startswith(ENV_PREFIX):
-            shape = _shape_of(name.upper().removeprefix(ENV_PREFIX).lower().split("__"))
-            if shape is None:
-                raise ConfigurationError(
-                    f"{name}: there is no such setting; see config.example.yaml (a list is JSON, whole)"
-                )
-            if not text:
-                raise ConfigurationError(f"{name} is empty: unset it, or say null")
-            if shape is not str and text != "null" and not isinstance(_json(text), shape):
-                kind = "list" if shape is list else "section"
-                raise ConfigurationError(f"{name}: this is a {kind}: write it as JSON")
-
-
-def _shape_of(path: list[str]) -> type | None:
-    """list, dict (a section) or str (a plain value) for the setting at `path`; None when there is none."""
-    fields: Any = Settings.model_fields
-    for i, part in enumerate(path):
-        if part not in fields:
-            return None
-        annotation = fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            shape = list if get_origin(annotation) is list else str
-            return shape if i == len(path) - 1 else None
-        fields = annotation.model_fields
-    return dict
-
-
-def _json(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return None

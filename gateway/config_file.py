@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gateway.config_references import filled_in
 from gateway.errors import ConfigurationError
 
-_REFERENCE = re.compile(r"\$\{(file:)?([^}]*)\}")
 Location = tuple[str | int, ...]
 
 
@@ -106,21 +104,8 @@ class _Builder:
         return data
 
     def _expanded(self, text: str, location: Location) -> str:
-        def value_of(match: re.Match[str]) -> str:
-            kind, name = match.groups()
-            found = _file_text(name) if kind else os.environ.get(name, "")
-            if not found:
-                missing = f"the file {name} is missing, empty or not text"
-                source = missing if kind else f"the variable {name} is not set"
-                line = self._lines.get(location, 1)
-                raise ConfigurationError(f"{self._path}:{line}: {'.'.join(map(str, location))}: {source}")
-            return found
-
-        return _REFERENCE.sub(value_of, text)
-
-
-def _file_text(name: str) -> str:
-    try:
-        return Path(name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
+        try:
+            return filled_in(text)
+        except ValueError as exc:
+            line = self._lines.get(location, 1)
+            raise ConfigurationError(f"{self._path}:{line}: {'.'.join(map(str, location))}: {exc}") from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from gateway.config import Settings, load_settings
 from gateway.errors import ConfigurationError
@@ -188,6 +189,31 @@ def test_the_environment_goes_over_the_file_and_leaves_its_neighbours(monkeypatc
     assert settings.database_url is None
 
 
+def test_a_part_of_a_section_goes_over_the_section_given_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DARKROOM__SERVER__PORT", "9001")
+    monkeypatch.setenv("DARKROOM__SERVER", '{"port": 9000, "drain_s": 5}')
+    settings = load_settings()
+    assert (settings.server.port, settings.server.drain_s) == (9001, 5)
+
+
+def test_references_are_filled_in_in_the_environment_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "key").write_text('a "quoted" admin key\n', encoding="utf-8")
+    (tmp_path / "null").write_text("null\n", encoding="utf-8")
+    monkeypatch.setenv("SECRET_OF_OURS", "s" * 32)
+    monkeypatch.setenv("DARKROOM__SECURITY__ADMIN_KEY", f"${{file:{tmp_path}/key}}")
+    monkeypatch.setenv("DARKROOM__SECURITY__SECRETS", '["${SECRET_OF_OURS}"]')
+    monkeypatch.setenv("DARKROOM__DATABASE_URL", f"${{file:{tmp_path}/null}}")
+    keys = json.dumps([{"value": f"${{file:{tmp_path}/null}}-key", "weight": 2}])
+    monkeypatch.setenv("DARKROOM__PROVIDERS", f'[{{"kind": "aimlapi", "api_keys": {keys}}}]')
+    settings = load_settings()
+    provider = settings.providers[0]
+    assert settings.security.admin_key == SecretStr('a "quoted" admin key')
+    assert settings.security.secrets == [SecretStr("s" * 32)]
+    assert settings.database_url == "null", "a text that was read, not a word of the variable"
+    assert provider.kind == "aimlapi"
+    assert (provider.api_keys[0].value, provider.api_keys[0].weight) == (SecretStr("null-key"), 2)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -197,6 +223,12 @@ def test_the_environment_goes_over_the_file_and_leaves_its_neighbours(monkeypatc
         ("DARKROOM__PROVIDERS", "aimlapi", ": this is a list: write it as JSON"),
         ("DARKROOM__SERVER", "9000", ": this is a section: write it as JSON"),
         ("DARKROOM__DATABASE_URL", "", " is empty: unset it, or say null"),
+        (
+            "DARKROOM__SECURITY__ADMIN_KEY",
+            "${file:/nowhere/key}",
+            ": the file /nowhere/key is missing, empty or not text",
+        ),
+        ("DARKROOM__SECURITY", '{"admin_key": "${NOT_SET}"}', ": the variable NOT_SET is not set"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(

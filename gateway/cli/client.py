@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from gateway.config_operations import reachable
+from gateway.config_references import filled_in_throughout
 
 PURCHASE_TIMEOUT_S = 600
 _TIMEOUT_S = 60
@@ -70,7 +71,7 @@ def admin_client(ctx: typer.Context, *, timeout_s: float = _TIMEOUT_S) -> Client
     config = _read_config(ctx)
     key = os.environ.get("DARKROOM_ADMIN_KEY")
     if not key:
-        path = Path(os.environ.get("DARKROOM__DATA_DIR") or config.get("data_dir") or "./data") / "admin_key"
+        path = Path(_setting("DARKROOM__DATA_DIR", config.get("data_dir")) or "./data") / "admin_key"
         if not path.is_file():
             fail(f"There is no admin key: set DARKROOM_ADMIN_KEY, or run this where {path} is.")
         key = path.read_text(encoding="utf-8").strip()
@@ -87,7 +88,7 @@ def caller_key() -> str:
 def base_url(config: Mapping[str, Any] | None = None) -> str:
     """DARKROOM_BASE_URL, else the gateway on this machine."""
     server = (config or {}).get("server") or {}
-    port = os.environ.get("DARKROOM__SERVER__PORT") or server.get("port") or 8080
+    port = _setting("DARKROOM__SERVER__PORT", server.get("port")) or 8080
     return (os.environ.get("DARKROOM_BASE_URL") or f"http://127.0.0.1:{port}").rstrip("/")
 
 
@@ -99,10 +100,10 @@ def caller_url(ctx: typer.Context) -> str:
 def admin_url(config: Mapping[str, Any]) -> str:
     """DARKROOM_BASE_URL, else the management port of the gateway on this machine, else that gateway."""
     management = config.get("management") or {}
-    port = os.environ.get("DARKROOM__MANAGEMENT__PORT") or management.get("port")
+    port = _setting("DARKROOM__MANAGEMENT__PORT", management.get("port"))
     if os.environ.get("DARKROOM_BASE_URL") or port in {None, "null"}:
         return base_url(config)
-    host = os.environ.get("DARKROOM__MANAGEMENT__HOST") or management.get("host") or "127.0.0.1"
+    host = _setting("DARKROOM__MANAGEMENT__HOST", management.get("host")) or "127.0.0.1"
     return f"http://{reachable(host)}:{port}"
 
 
@@ -145,8 +146,17 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def _setting(variable: str, configured: Any) -> Any:
+    """What the environment says, else the file, with `${...}` filled in."""
+    value = os.environ.get(variable) or configured
+    try:
+        return filled_in_throughout(value)
+    except ValueError as exc:
+        fail(f"{value}: {exc}")
+
+
 def _read_config(ctx: typer.Context) -> dict[str, Any]:
-    """The settings file as it stands. `${...}` is left alone: nothing asked of it here is a secret."""
+    """The settings file as it stands: most of what its `${...}` read need not be there for a command."""
     path: Path | None = ctx.obj
     if path is None and not Path("config.yaml").is_file():
         return {}

@@ -205,8 +205,11 @@ def test_the_admin_key_is_found_in_the_data_directory(
     (tmp_path / "other.yaml").write_text("data_dir: elsewhere\n")
     run("team", "list")
     run("--config", "other.yaml", "team", "list")
+    monkeypatch.setenv("FOLDER", "elsewhere")
+    monkeypatch.setenv("DARKROOM__DATA_DIR", "./${FOLDER}")
+    run("team", "list")
     found = [asked.headers["authorization"] for asked in gateway.asked]
-    assert found == ["Bearer key-in-data", "Bearer key-in-elsewhere"]
+    assert found == ["Bearer key-in-data", "Bearer key-in-elsewhere", "Bearer key-in-elsewhere"]
 
 
 def test_a_picture_is_made_and_saved(gateway: CannedGateway, tmp_path: Path):
