@@ -140,6 +140,11 @@ class Settings(BaseSettings):
             raise ValueError("write it like redis://:password@host:6379/0, or rediss:// for TLS")
         return value
 
+    def generated(self, name: str) -> str | None:
+        """The secret of that name that a start made in data_dir, if it is there."""
+        file = self.data_dir / name
+        return file.read_text(encoding="ascii").strip() if file.is_file() else None
+
     @model_validator(mode="after")
     def _secrets_where_replicas_share_a_database(self) -> Settings:
         if self._has_postgres and not self.security.secrets:

@@ -13,6 +13,7 @@ import yaml
 from gateway.cli.client import admin_client, fail
 from gateway.cli.output import AsJson, show_json, show_record, show_table
 from gateway.cli.settings import load
+from gateway.config import Settings
 from gateway.domain.api_key import ApiKey, Mode, hash_api_key, new_api_key, parse_api_key
 
 DRIFT = 2
@@ -57,13 +58,12 @@ def hash_key(
 ) -> None:
     """Make a key on this machine, with the prefix and hash by which a file declares it. Nothing is sent.
 
-    The hash is made with security.secrets, so this needs the settings of the gateway.
+    The hash is made with security.secrets, else with the secret that the gateway made in its data_dir, so this needs
+    the settings of the gateway.
     """
-    secrets = load(ctx).security.secrets
-    if not secrets:
-        fail("security.secrets is not set: a hash needs it. `openssl rand -hex 32` makes one.")
+    pepper = _pepper(load(ctx))
     key = _typed() if existing else new_api_key(mode)
-    hashed = hash_api_key(key.text, secrets[0].get_secret_value().encode())
+    hashed = hash_api_key(key.text, pepper.encode())
     record = {"key": key.text, "mode": key.mode.value, "prefix": key.prefix, "hash": hashed}
     if existing:
         del record["key"]
@@ -71,6 +71,18 @@ def hash_key(
         show_json(record)
     else:
         show_record(record)
+
+
+def _pepper(settings: Settings) -> str:
+    if settings.security.secrets:
+        return settings.security.secrets[0].get_secret_value()
+    found = settings.generated("secret")
+    if found is None:
+        fail(
+            f"There is no secret to hash with: run this where {settings.data_dir / 'secret'} is, "
+            "which the gateway made, or with its security.secrets."
+        )
+    return found
 
 
 def _typed() -> ApiKey:

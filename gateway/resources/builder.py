@@ -232,6 +232,7 @@ class Builder:
             settings.data_dir / "thumbnails",
             max_bytes=settings.retention.thumbnails_mb * 2**20,
         )
+        await _warn_of_a_secret_left_out(settings, accounts)
         administrators = Administrators(database, self._secrets, owner_key=self._admin_key())
         erasure = Erasure(
             database,
@@ -358,6 +359,19 @@ class Builder:
             self._metrics.provider_keys.follow(name, vendor.pool.statuses)
             self._stack.push_async_callback(vendor.provider.close)
         return vendors
+
+
+async def _warn_of_a_secret_left_out(settings: Settings, accounts: AccountService) -> None:
+    """Configured secrets in place of the one that was generated, and not beside it, turn its keys' holders away."""
+    configured = [secret.get_secret_value() for secret in settings.security.secrets]
+    left = settings.generated("secret")
+    if configured and left is not None and left not in configured and (await accounts.list_keys(limit=1)).data:
+        _log.warning(
+            "generated_secret_left_out",
+            file=str(settings.data_dir / "secret"),
+            reason="keys that were made with it are refused: add it to security.secrets as a further entry, "
+            "or delete the file when none of them is in use",
+        )
 
 
 def _report_end(task: asyncio.Task[None]) -> None:

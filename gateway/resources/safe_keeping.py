@@ -133,5 +133,5 @@ def _key_ids(settings: Settings) -> _KeyIds:
 
 
 def _generated(settings: Settings, name: str) -> list[str]:
-    file = settings.data_dir / name
-    return [file.read_text(encoding="ascii").strip()] if file.is_file() else []
+    found = settings.generated(name)
+    return [] if found is None else [found]

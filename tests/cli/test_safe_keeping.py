@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.domain.api_key import hash_api_key
 from gateway.storage.database import database_url, open_database
 from gateway.storage.migrations import migrate
 from tests.cli.test_cli import run
@@ -72,6 +73,14 @@ def test_a_restore_elsewhere_warns_of_the_secret_that_is_not_there(here: Path, m
     assert f"Warning: security.secrets lacks {name}" in shown
     assert not (here / "elsewhere" / "secret").exists()
     assert "AAAA" not in shown + (here / "kept" / "manifest.json").read_text()
+
+
+def test_a_key_is_hashed_with_the_secret_that_was_generated(here: Path):
+    made = json.loads(run("key", "hash", "--json").output)
+    assert made["hash"] == hash_api_key(made["key"], f"{'secret':A<43}".encode())
+    (here / "data" / "secret").unlink()
+    assert "data/secret is, which the gateway made" in run("key", "hash", status=1).output
+    assert not (here / "data" / "secret").exists()
 
 
 def test_migrate_without_a_target_brings_the_database_to_this_version(here: Path):
