@@ -40,20 +40,29 @@ def set_limit(
     *,
     alert_at: Annotated[
         list[int] | None,
-        typer.Option("--alert-at", metavar="PERCENT", help="Tell webhooks when so much is used. May be repeated."),
+        typer.Option(
+            "--alert-at",
+            metavar="PERCENT",
+            help="Tell webhooks when so much is used. May be repeated. Without it, what was set before stays.",
+        ),
     ] = None,
+    no_alerts: Annotated[bool, typer.Option("--no-alerts", help="Tell webhooks of it no more.")] = False,
     team: TeamId = None,
     user: UserId = None,
     key: KeyId = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set one limit, as in `darkroom limit set --user USER_ID cost_usd month 100`."""
+    """Set one limit, as in `darkroom limit set --user USER_ID cost_usd month 100`. Its alerts stay as they are."""
+    if alert_at and no_alerts:
+        fail("Say --alert-at or --no-alerts, not both.")
     given_window, given_amount = (None, window) if amount is None else (window, amount)
     client, path = admin_client(ctx), _path(team, user, key)
     entry: dict[str, Any] = {"metric": metric, "window": given_window, "amount": given_amount}
-    if alert_at:
-        entry["alert_at"] = sorted(alert_at)
-    _put(client, path, [*_others(client, path, metric, given_window), entry], as_json=as_json)
+    before, others = _split(client.get(path), metric, given_window)
+    alerts = sorted(alert_at) if alert_at else before.get("alert_at")
+    if alerts and not no_alerts:
+        entry["alert_at"] = alerts
+    _put(client, path, [*others, entry], as_json=as_json)
 
 
 @limit.command("unset")
@@ -69,7 +78,8 @@ def unset_limit(
 ) -> None:
     """Remove one limit."""
     client, path = admin_client(ctx), _path(team, user, key)
-    _put(client, path, _others(client, path, metric, window), as_json=as_json)
+    _, others = _split(client.get(path), metric, window)
+    _put(client, path, others, as_json=as_json)
 
 
 def _path(team: str | None, user: str | None, key: str | None) -> str:
@@ -80,8 +90,12 @@ def _path(team: str | None, user: str | None, key: str | None) -> str:
     return f"/admin/v1/{kind}/{in_path(scope_id)}/limits"
 
 
-def _others(client: Client, path: str, metric: str, window: str | None) -> list[dict[str, Any]]:
-    return [entry for entry in client.get(path) if (entry["metric"], entry["window"]) != (metric, window)]
+def _split(
+    entries: list[dict[str, Any]], metric: str, window: str | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The limit of this metric and window, {} when there is none, and the others."""
+    here = {(entry["metric"], entry["window"]): entry for entry in entries}
+    return here.pop((metric, window), {}), list(here.values())
 
 
 def _put(client: Client, path: str, entries: list[dict[str, Any]], *, as_json: bool) -> None:

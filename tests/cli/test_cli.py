@@ -109,6 +109,24 @@ def test_a_limit_is_set_among_the_others_and_unset(gateway: CannedGateway):
     assert gateway.asked[-1].body == [other]
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [((), {"alert_at": [80]}), (("--alert-at", "50"), {"alert_at": [50]}), (("--no-alerts",), {})],
+)
+def test_a_limit_keeps_its_alerts_unless_others_are_given(
+    gateway: CannedGateway, options: tuple[str, ...], expected: dict[str, object]
+):
+    limit = {"metric": "cost_usd", "window": "month"}
+    path = "/admin/v1/users/user_1/limits"
+    gateway.answers[f"GET {path}"] = Reply(200, [{**limit, "amount": "50", "alert_at": [80]}])
+    gateway.answers[f"PUT {path}"] = lambda asked: Reply(200, asked.body)
+    run("limit", "set", "--user", "user_1", "cost_usd", "month", "60", *options)
+    assert gateway.asked[-1].body == [{**limit, "amount": "60", **expected}]
+    assert "not both" in run(
+        "limit", "set", "--user", "u", "cost_usd", "month", "6", "--no-alerts", "--alert-at", "1", status=1
+    ).stderr  # fmt: skip
+
+
 HOOK: dict[str, Any] = {
     "id": "hook_1", "object": "webhook", "name": "pager", "url": "https://example.com/x", "disabled": False,
     "created_at": "2026-11-22T20:00:00Z", "disabled_at": None,
