@@ -230,20 +230,69 @@ def test_the_admin_key_is_found_in_the_data_directory(
     assert found == ["Bearer key-in-data", "Bearer key-in-elsewhere", "Bearer key-in-elsewhere"]
 
 
+def knowing_flux_pro(gateway: CannedGateway) -> None:
+    properties: dict[str, Any] = {
+        name: {} for name in ("model", "prompt", "n", "seed", "guidance_scale", "response_format")
+    }
+    properties["output_format"] = {"enum": ["jpeg", "png"]}
+    gateway.answers["GET /v1/models/flux-pro"] = Reply(200, {"parameters": {"properties": properties}})
+
+
 def test_a_picture_is_made_and_saved(gateway: CannedGateway, tmp_path: Path):
+    knowing_flux_pro(gateway)
     money = {"cache-status": "darkroom; hit", "darkroom-cost-usd": "0", "darkroom-saved-usd": "0.065"}
     answers = iter([Reply(503, {"error": {"message": "wait"}}, {"retry-after": "0"}), None])
     made = Reply(200, {"data": [{"url": "/images/img_1.png"}, {"url": "/images/img_1.png"}]}, money)
     gateway.answers["POST /v1/images/generations"] = lambda _asked: next(answers) or made
     gateway.answers["GET /images/img_1.png"] = Reply(200, b"bytes", {"content-type": "image/png"})
     result = run("generate", "a fox", "--seed", "7", "--n", "2", "--option", "guidance_scale=3.5", "-o", "fox")
-    assert gateway.asked[0].body == {
+    assert gateway.asked[1].body == {
         "model": "flux-pro", "prompt": "a fox", "n": 2, "seed": 7, "guidance_scale": 3.5,
     }  # fmt: skip
     assert "authorization" not in gateway.asked[-1].headers
     assert [(tmp_path / name).read_bytes() for name in ("fox.png", "fox-2.png")] == [b"bytes", b"bytes"]
     assert result.stdout == "fox.png\nfox-2.png\n"
     assert "from the cache; cost $0, saved $0.065" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-o", "no/such/folder/fox.jpg"], "There is no folder no/such/folder"),
+        (["-o", "."], ". is a folder: name a file in it."),
+        (["-o", "fox.webp"], "fox.webp would hold no webp: flux-pro makes jpeg or png."),
+        (["-o", "fox.png", "--format", "jpeg"], "fox.png would hold no png: jpeg was asked for."),
+        (["--option", "guidence_scale=3"], "--option guidence_scale: the model takes guidance_scale, n, output_format"),
+        (["--option", "response_format=b64_json"], "--option response_format: the model takes"),
+    ],
+)
+def test_nothing_is_bought_that_could_not_be_kept_or_was_misspelt(
+    gateway: CannedGateway, options: list[str], said: str
+):
+    knowing_flux_pro(gateway)
+    assert said in run("generate", "a fox", *options, status=1).stderr
+    assert "POST" not in {asked.method for asked in gateway.asked}
+
+
+@pytest.mark.parametrize(("name", "asked"), [("fox.png", "png"), ("fox.JPG", "jpeg"), ("fox", None)])
+def test_the_name_of_the_file_says_the_format(gateway: CannedGateway, name: str, asked: str | None):
+    knowing_flux_pro(gateway)
+    gateway.answers["POST /v1/images/generations"] = Reply(200, {"data": []})
+    run("generate", "a fox", "-o", name)
+    assert gateway.asked[-1].body.get("output_format") == asked
+
+
+def test_a_picture_that_could_not_be_saved_is_told_with_its_address(gateway: CannedGateway, tmp_path: Path):
+    knowing_flux_pro(gateway)
+    gateway.answers["POST /v1/images/generations"] = Reply(
+        200, {"data": [{"url": f"{gateway.url}/images/img_{number}.png"} for number in (1, 2, 3)]}
+    )
+    gateway.answers["GET /images/img_2.png"] = gateway.answers["GET /images/img_3.png"] = Reply(200, b"bytes")
+    (tmp_path / "fox-3.png").mkdir()
+    shown = run("generate", "a fox", "-o", "fox.png", status=1)
+    assert f"It is at {gateway.url}/images/img_1.png (which answers 404)" in shown.stderr
+    assert f"fox-3.png can't be written: Is a directory. It is at {gateway.url}/images/img_3.png" in shown.stderr
+    assert shown.stdout == "fox-2.png\n"
 
 
 def quote(asked: Asked) -> Reply:
