@@ -362,3 +362,15 @@ class LimitSettings(Section):
 class DefaultLimits(Section):
     user: list[LimitSettings] = []
     """Of every user; a user's own limit replaces the default of the same metric and window."""
+
+    @field_validator("user")
+    @classmethod
+    def _one_of_a_kind(cls, value: list[LimitSettings]) -> list[LimitSettings]:
+        seen: dict[tuple[Metric, Window], int] = {}
+        for number, limit in enumerate(value):
+            first = seen.setdefault((limit.metric, limit.window), number)
+            if first != number:
+                kind = f"{limit.metric} {limit.window}".strip()
+                amounts = f"{value[first].amount} and {limit.amount}"
+                raise ValueError(f"{first} and {number} both limit {kind}, to {amounts}: keep one of them")
+        return value

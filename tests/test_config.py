@@ -37,6 +37,7 @@ MESSAGES = {
     "image_store_s3_without_bucket": ":1: image_store: kind: s3 needs a bucket: name one that exists",
     "image_store_setting_of_the_other_kind": ":1: image_store: bucket, serve can't stand here: of kind: s3",
     "image_store_unknown_key": ":4: image_store.buket: there is no such setting",
+    "limit_twice": ":2: limits.user: 0 and 2 both limit cost_usd month, to 50 and 500: keep one of them",
     "list_at_the_top": ": the top level must be `name: value` lines",
     "lock_timeout_too_long": ":1: database: lock_timeout_s must be shorter than statement_timeout_s",
     "missing_file": ":3: security.secrets.0: the file /nowhere/darkroom-secret is missing",
