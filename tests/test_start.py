@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.resources import open_resources
 from tests.support.gateway import settings_for
+from tests.support.ports import free_port
 
 
 def test_the_command_line_imports_nothing_that_only_some_commands_need() -> None:
@@ -20,6 +23,42 @@ def test_the_command_line_imports_nothing_that_only_some_commands_need() -> None
     assert "gateway.cli" in loaded
     heavy = {"rich", "fastapi", "sqlalchemy", "jinja2", "PIL", "redis", "gateway.console.app", "gateway.resources"}
     assert loaded & heavy == set()
+
+
+def shown_at_start(folder: Path, *, terminal: bool) -> str:
+    """What `serve` prints, to the end of its last line."""
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", "--port", str(free_port())],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(theirs)
+    shown = ""
+    try:
+        while not shown.rstrip(" \r\n").endswith("}'"):
+            read = os.read(ours, 4096).decode()
+            assert read, f"it ended, and had said: {shown}"
+            shown += read
+    finally:
+        process.terminate()
+        process.wait()
+        os.close(ours)
+    return shown
+
+
+def test_generated_keys_are_shown_at_the_first_start_and_later_on_a_terminal_only(tmp_path: Path) -> None:
+    first = shown_at_start(tmp_path, terminal=False)
+    keys = [(tmp_path / "data" / name).read_text().strip() for name in ("admin_key", "test_key")]
+    assert all(key in first for key in keys)
+    later = shown_at_start(tmp_path, terminal=False)
+    assert not any(key in later for key in keys)
+    assert "Admin key:  in data/admin_key" in later
+    assert '-H "Authorization: Bearer $(cat data/test_key)"' in later
+    at_a_terminal = shown_at_start(tmp_path, terminal=True)
+    assert all(key in at_a_terminal for key in keys)
 
 
 @pytest.mark.parametrize("kept", [True, False])
