@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
+from errno import EACCES, EADDRINUSE
 
 from gateway.config_operations import ManagementSettings
 from gateway.config_sections import ServerSettings
 from gateway.errors import ConfigurationError
 
 _BACKLOG = 2048
+_ANOTHER_PORT = {
+    "server": "choose another port by --port or DARKROOM__SERVER__PORT",
+    "management": "choose another port by DARKROOM__MANAGEMENT__PORT",
+}
 
 
 def listen_for_callers(server: ServerSettings) -> socket.socket:
@@ -26,6 +31,8 @@ def _listen(section: str, host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as exc:
-        raise ConfigurationError(f"{section}: can't listen on {host}:{port}: {exc.strerror}") from exc
+        said = f"{section}: can't listen on {host}:{port}: {exc.strerror}"
+        remedy = _ANOTHER_PORT[section] if exc.errno in {EADDRINUSE, EACCES} else "give a host that is this machine's"
+        raise ConfigurationError(f"{said}; {remedy}") from exc
     listener.set_inheritable(True)
     return listener

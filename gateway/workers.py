@@ -10,8 +10,8 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import structlog
 
 from gateway.config import Settings
 from gateway.listening import listen_for_callers, listen_for_management
+from gateway.starting import failures_explained
 from gateway.storage.data_dir import locked, make_data_dir, worker_dir
 from gateway.telemetry.worker_metrics import FILE
 
@@ -49,9 +50,9 @@ class Workers:
 
         Raises ConfigurationError when the address can't be had, or another process has the data folder.
         """
-        make_data_dir(self._settings.data_dir)
         loop = asyncio.get_running_loop()
-        with locked(self._settings.data_dir), self._listening() as listeners:
+        with ExitStack() as stack:
+            listeners = self._open(stack)
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._leave, number)
             count = self._settings.server.workers
@@ -61,12 +62,13 @@ class Workers:
             greeting.cancel()
         return 1 if self._failed else 0
 
-    @contextmanager
-    def _listening(self) -> Iterator[Listeners]:
-        with ExitStack() as stack:
+    def _open(self, stack: ExitStack) -> Listeners:
+        with failures_explained(self._settings):
+            make_data_dir(self._settings.data_dir)
+            stack.enter_context(locked(self._settings.data_dir))
             callers = stack.enter_context(listen_for_callers(self._settings.server))
             management = listen_for_management(self._settings.management)
-            yield Listeners(callers, management if management is None else stack.enter_context(management))
+            return Listeners(callers, management if management is None else stack.enter_context(management))
 
     async def _greet(self, count: int, on_start: Callable[[], None]) -> None:
         for _ in range(count):

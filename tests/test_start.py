@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import resource
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +62,65 @@ def test_generated_keys_are_shown_at_the_first_start_and_later_on_a_terminal_onl
     assert '-H "Authorization: Bearer $(cat data/test_key)"' in later
     at_a_terminal = shown_at_start(tmp_path, terminal=True)
     assert all(key in at_a_terminal for key in keys)
+
+
+def refusal_of(folder: Path, **environment: str) -> str:
+    """What a start that fails says on standard error, its only words."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve", "--port", environment.pop("port", str(free_port()))],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "bought" not in done.stderr
+    return done.stderr.strip()
+
+
+def test_a_data_folder_that_can_t_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data" / "lock").mkdir(parents=True)
+    said = "data/lock can't be used: Is a directory; data_dir must be a folder that may be written, and is data"
+    assert refusal_of(tmp_path) == said
+    workers = {"DARKROOM__DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "DARKROOM__REDIS_URL": "redis://127.0.0.1:1"}
+    secrets = {"DARKROOM__SECURITY__SECRETS": json.dumps(["s" * 32])}
+    assert refusal_of(tmp_path, DARKROOM__SERVER__WORKERS="2", **workers, **secrets) == said
+
+
+@pytest.mark.parametrize("room", [0, 8192])
+def test_a_full_disk_is_told(tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        said = refusal_of(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (
+        said
+        == "The database data/darkroom.db can't be used: disk I/O error; is its disk full, or may it not be written?"
+    )
+
+
+def test_postgres_that_is_out_of_reach_is_told_by_its_address_without_the_password(tmp_path: Path) -> None:
+    said = refusal_of(
+        tmp_path,
+        DARKROOM__DATABASE_URL="postgresql://somebody:open/sesame@127.0.0.1:1/x",
+        DARKROOM__SECURITY__SECRETS=json.dumps(["s" * 32]),
+    )
+    assert said.startswith("PostgreSQL at 127.0.0.1:1 can't be used: ")
+    assert said.endswith("refused; is it running there, and is database_url right?")
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_opened(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal_of(tmp_path, port=str(port))
+    assert said.startswith(f"server: can't listen on 127.0.0.1:{port}: Address already in use")
+    assert said.endswith("; choose another port by --port or DARKROOM__SERVER__PORT")
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("kept", [True, False])

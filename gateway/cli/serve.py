@@ -20,7 +20,7 @@ from gateway.cli.settings import fail_with, load
 from gateway.config import Settings
 from gateway.config_sections import AimlapiSettings
 from gateway.errors import DarkroomError
-from gateway.listening import listen_for_management
+from gateway.listening import listen_for_callers, listen_for_management
 from gateway.telemetry.logs import configure_logs
 from gateway.workers import Workers
 
@@ -89,6 +89,8 @@ async def _serve(settings: Settings, unshown: Collection[str], place: Place | No
         else:
             _tell(socket.socket(fileno=place.watcher))
 
+    if place is None:
+        listen_for_callers(settings.server).close()  # said before anything is opened; uvicorn would only log it
     async with open_resources(settings, worker=None if place is None else place.worker) as resources:
         config = server_config(create_app(settings, resources=resources), settings, resources)
         sockets = None if place is None else [socket.socket(fileno=place.listener)]

@@ -27,6 +27,7 @@ from gateway.services.provider_keys import KeyReport, ProviderKeys
 from gateway.services.receipts import ImageGallery, Receipt
 from gateway.services.reconcile import Reconciliation
 from gateway.services.usage_reports import Report, month_start_ms
+from gateway.starting import failures_explained
 from gateway.storage.alerts import Alert
 from gateway.storage.audit import EventFilter
 from gateway.storage.data_dir import make_data_dir
@@ -77,10 +78,13 @@ __all__ = [  # with the words of the services that the API speaks
 async def open_resources(settings: Settings, *, worker: int | None = None) -> AsyncIterator[Resources]:
     """Everything, opened and recovered; on the way out open purchases get `drain_s` to finish.
 
+    Raises ConfigurationError when something can't be opened.
     `worker`: which of the processes that share the data folder this one is; None: it is alone.
     """
     async with AsyncExitStack() as stack:
-        yield await Builder(settings, stack, worker=worker).build()
+        with failures_explained(settings):
+            resources = await Builder(settings, stack, worker=worker).build()
+        yield resources
 
 
 async def migrate_database(settings: Settings) -> None:
@@ -88,7 +92,8 @@ async def migrate_database(settings: Settings) -> None:
     make_data_dir(settings.data_dir)
     database = open_configured_database(settings)
     try:
-        await migrate(database)
+        with failures_explained(settings):
+            await migrate(database)
     finally:
         await database.close()
 

@@ -19,6 +19,7 @@ from gateway.resources.journals import delivery
 from gateway.services import backups, restoring
 from gateway.services.backup_files import Manifest
 from gateway.services.restoring import Restored, verify
+from gateway.starting import failures_explained
 from gateway.storage.data_dir import locked, make_data_dir
 from gateway.storage.database import Database, database_url, open_database
 from gateway.storage.image_spool import SpooledImageStore
@@ -39,17 +40,18 @@ class _KeyIds(NamedTuple):
 
 
 async def back_up(settings: Settings, folder: Path, *, with_images: bool, tell: Tell) -> Manifest:
-    """`darkroom backup`: may run beside the gateway. Raises ConfigurationError, StorageFailed, LedgerUnavailable."""
+    """`darkroom backup`: may run beside the gateway. Raises ConfigurationError and StorageFailed."""
     images = SpooledImageStore(open_image_store(settings), settings.data_dir / "spool") if with_images else None
-    async with _closing(open_configured_database(settings, unhurried=True)) as database:
-        return await backups.back_up(database, folder, secrets=_key_ids(settings).secrets, tell=tell, images=images)
+    with failures_explained(settings):
+        async with _closing(open_configured_database(settings, unhurried=True)) as database:
+            return await backups.back_up(database, folder, secrets=_key_ids(settings).secrets, tell=tell, images=images)
 
 
 async def restore(settings: Settings, folder: Path, *, tell: Tell) -> Restored:
     """`darkroom restore`: into the configured stores, with no gateway running on them."""
     make_data_dir(settings.data_dir)
     ids = _key_ids(settings)
-    with locked(settings.data_dir):
+    with failures_explained(settings), locked(settings.data_dir):
         async with _closing(open_configured_database(settings, unhurried=True)) as database:
             return await restoring.restore(
                 database,
