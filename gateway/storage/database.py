@@ -306,7 +306,7 @@ def _translated() -> Any:
         if isinstance(exc, sa.exc.DBAPIError) and not _is_the_servers(exc):
             raise
         raise LedgerUnavailable(
-            "The gateway's database can't be used right now, so nothing was bought.",
+            "The gateway's database can't be used right now.",
             retry_after_s=5,
             charged="no",
         ) from exc
