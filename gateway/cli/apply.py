@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 import yaml
 
-from gateway.cli.client import admin_client, fail
+from gateway.cli.client import admin_client, fail, refusal
 from gateway.cli.output import AsJson, show_json, show_record, show_table
 from gateway.cli.settings import load
 from gateway.config import Settings
+from gateway.config_file import ConfigFile, Location
 from gateway.domain.api_key import ApiKey, Mode, hash_api_key, new_api_key, parse_api_key
 
 DRIFT = 2
 """Exit status of a dry run that found something to change."""
+_SAID = {"extra_forbidden": "there is no such field", "missing": "it has to be there"}
+"""Of pydantic's codes, where its words speak of Python."""
 
 
 def apply(
@@ -39,13 +44,40 @@ def apply(
 ) -> None:
     """Bring accounts to what a file declares. Applied again it changes nothing."""
     body = {**_read(file), "source": source or file.name, "dry_run": dry_run, "prune": prune}
-    found = admin_client(ctx).send("POST", "/admin/v1/apply", body)
+    response = admin_client(ctx).try_call("POST", "/admin/v1/apply", json=body)
+    if response.is_error:
+        fail("\n".join(_mistakes(response, file)) or refusal(response))
+    found = response.json()
     if as_json:
         show_json(found)
     else:
         _show(found["changes"], dry_run=dry_run)
     if dry_run and found["changes"]:
         raise typer.Exit(DRIFT)
+
+
+def _mistakes(response: httpx.Response, file: Path) -> Iterator[str]:
+    """Each with its line. None where the refusal is not about the form of the file."""
+    try:
+        issues = response.json()["error"]["data"]
+        found = [(tuple(issue["path"]), _SAID.get(issue["code"], issue["message"])) for issue in issues]
+    except (ValueError, KeyError, TypeError):
+        return
+    root = yaml.compose(file.read_text(encoding="utf-8"), _Loader)
+    read = ConfigFile(file, {}, dict(_lines(root, ())) if root else {})
+    for path, said in found:
+        yield f"{read.where(path)}{'.'.join(map(str, path))}: {said}"
+
+
+def _lines(node: yaml.Node, location: Location) -> Iterator[tuple[Location, int]]:
+    yield location, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            yield from _lines(value, (*location, name.value))
+            yield (*location, name.value), name.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield from _lines(item, (*location, number))
 
 
 def hash_key(

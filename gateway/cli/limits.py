@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.amounts import require_amount
 from gateway.cli.client import Client, admin_client, fail, in_path
 from gateway.cli.output import AsJson, show_items
+from gateway.domain import limits as domain
 
 limit = typer.Typer(no_args_is_help=True, help="Limits of a team, a user or a key.")
 
@@ -56,6 +59,8 @@ def set_limit(
     if alert_at and no_alerts:
         fail("Say --alert-at or --no-alerts, not both.")
     given_window, given_amount = (None, window) if amount is None else (window, amount)
+    _check(metric, given_window)
+    require_amount(given_amount, whole=metric != domain.Metric.COST_USD)
     client, path = admin_client(ctx), _path(team, user, key)
     entry: dict[str, Any] = {"metric": metric, "window": given_window, "amount": given_amount}
     before, others = _split(client.get(path), metric, given_window)
@@ -77,9 +82,28 @@ def unset_limit(
     as_json: AsJson = False,
 ) -> None:
     """Remove one limit."""
+    _check(metric, window)
     client, path = admin_client(ctx), _path(team, user, key)
-    _, others = _split(client.get(path), metric, window)
+    before, others = _split(client.get(path), metric, window)
+    if not before:
+        fail(f"There is no limit {metric}{f' {window}' if window else ''} here: nothing was removed.")
     _put(client, path, others, as_json=as_json)
+
+
+def _check(metric: str, window: str | None) -> None:
+    _one_of("metric", metric, domain.Metric)
+    if window is not None:
+        _one_of("window", window, domain.Window)
+    try:
+        domain.check_window(domain.Metric(metric), domain.Window(window or ""))
+    except ValueError as exc:
+        fail(f"{exc}.")
+
+
+def _one_of(name: str, text: str, kinds: type[StrEnum]) -> None:
+    known = [kind.value for kind in kinds if kind.value]
+    if text not in known:
+        fail(f"{name}: {text!r} is not one of {', '.join(known)}.")
 
 
 def _path(team: str | None, user: str | None, key: str | None) -> str:

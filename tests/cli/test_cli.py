@@ -166,6 +166,31 @@ def test_a_webhook_is_tested_and_its_log_listed(gateway: CannedGateway):
     assert {"webhook_id": "hook_1", "status": "failed"}.items() <= gateway.asked[-1].query.items()
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("cost_usd month $50", "amount: '$50' can't be read; write it like 50 or 0.5, without signs or separators."),
+        ("cost_usd month 1,000", "amount: '1,000' can't be read"),
+        ("cost_usd month 1e9", "amount: '1e9' can't be read"),
+        ("requests minute 2.5", "amount: '2.5' can't be read; write it like 50, a whole number, without"),
+        ("cost_usd week 50", "window: 'week' is not one of minute, hour, day, month, total."),
+        ("dollars month 50", "metric: 'dollars' is not one of requests, images, megapixels, cost_usd, concurrency."),
+        ("cost_usd 50", "a limit of cost_usd needs a window: minute, hour, day, month or total."),
+        ("concurrency day 5", "concurrency counts purchases under way: it has no window."),
+    ],
+)
+def test_a_limit_that_can_t_be_read_is_told_before_it_is_sent(gateway: CannedGateway, typed: str, said: str):
+    assert said in run("limit", "set", "--user", "user_1", *typed.split(), status=1).stderr
+    assert gateway.asked == []
+
+
+def test_a_limit_that_is_not_there_can_t_be_unset(gateway: CannedGateway):
+    gateway.answers["GET /admin/v1/users/user_1/limits"] = Reply(200, [])
+    shown = run("limit", "unset", "--user", "user_1", "cost_usd", "month", status=1).stderr
+    assert "There is no limit cost_usd month here" in shown
+    assert [asked.method for asked in gateway.asked] == ["GET"]
+
+
 @pytest.mark.parametrize("scope", [[], ["--user", "u", "--team", "t"]])
 def test_a_limit_needs_exactly_one_scope(gateway: CannedGateway, scope: list[str]):
     assert "Say whose limits" in run("limit", "list", *scope, status=1).stderr

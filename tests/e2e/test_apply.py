@@ -71,7 +71,12 @@ async def test_a_file_of_thousands_is_taken_and_keeps_the_name_that_it_is_given(
         ("- a\n- list\n", "has two lists, teams and users"),
         ("{teams: [], keys: []}", "has two lists, teams and users"),
         ("teams: [", "can't be read"),
-        ({"teams": [{"name": "x", "limit": []}]}, "limit"),
+        ("teams:\n- name: x\n  limit: []\n", "accounts.yaml:3: teams.0.limit: there is no such field"),
+        (
+            "teams:\n- nam: x\n",
+            "accounts.yaml:2: teams.0.name: it has to be there\naccounts.yaml:2: teams.0.nam: there",
+        ),
+        ("users:\n- name: x\n  limits:\n  - {metric: a}\n", "accounts.yaml:4: users.0.limits.0.metric: Input should"),
         ({"users": [{"name": "x", "keys": [{"name": "k", "prefix": "dk", "hash": "0"}]}]}, "users[x].keys[k].prefix"),
     ],
 )
