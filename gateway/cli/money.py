@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.amounts import require_amount
 from gateway.cli.client import admin_client, fail, given, in_path
 from gateway.cli.output import AsJson, show_items, show_json, show_one, show_record, show_table
 
@@ -16,6 +18,8 @@ Cost = Annotated[str, typer.Argument(metavar="COST_USD", help="What it cost in a
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with it.")]
 _COLUMNS = ("id", "status", "mode", "user_id", "model", "provider", "cost_usd", "reserved_usd", "created_at")
 _DRIFT = 2
+_FAR = 10
+"""From so many times what is held on, a cost looks like a slip of the decimal point."""
 
 
 def reconcile(
@@ -78,14 +82,29 @@ def get_generation(ctx: typer.Context, id: str, as_json: AsJson = False) -> None
 
 
 @generation.command("settle")
-def settle(ctx: typer.Context, id: str, cost_usd: Cost, *, reason: Reason, as_json: AsJson = False) -> None:
+def settle(
+    ctx: typer.Context,
+    id: str,
+    cost_usd: Cost,
+    *,
+    reason: Reason,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help=f"Do not ask, be it {_FAR} times what is held.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Say what a purchase of unknown outcome cost."""
+    require_amount(cost_usd)
+    held = admin_client(ctx).get(f"/admin/v1/generations/{in_path(id)}")["reserved_usd"]
+    if not yes and 0 < _FAR * Decimal(held) < Decimal(cost_usd):
+        typer.confirm(
+            f"${cost_usd} is more than {_FAR} times the ${held} held for {id}. Book it?", abort=True, err=True
+        )
     _correct(ctx, f"{in_path(id)}/settle", cost_usd, reason, as_json=as_json)
 
 
 @generation.command("adjust")
 def adjust(ctx: typer.Context, id: str, cost_usd: Cost, *, reason: Reason, as_json: AsJson = False) -> None:
     """Correct what a settled purchase cost."""
+    require_amount(cost_usd)
     _correct(ctx, f"{in_path(id)}/adjust", cost_usd, reason, as_json=as_json)
 
 

@@ -209,6 +209,20 @@ def test_usage_is_a_table_csv_or_json(gateway: CannedGateway):
     assert json.loads(run(*args, "--format", "json").stdout) == report
 
 
+def test_a_cost_far_above_what_is_held_is_asked_about(gateway: CannedGateway):
+    path = "/admin/v1/generations/gen_1"
+    gateway.answers[f"GET {path}"] = Reply(200, {"id": "gen_1", "reserved_usd": "0.065"})
+    gateway.answers[f"POST {path}/settle"] = Reply(200, {"id": "gen_1"})
+    args = ("generation", "settle", "gen_1", "--reason", "their invoice")
+    run(*args, "0.65")
+    shown = run(*args, "65", given="n\n", status=1).stderr
+    assert "$65 is more than 10 times the $0.065 held for gen_1" in shown
+    assert [asked.body["cost_usd"] for asked in gateway.asked if asked.method == "POST"] == ["0.65"]
+    run(*args, "65", "--yes")
+    assert gateway.asked[-1].body["cost_usd"] == "65"
+    assert "amount: '6,5' can't be read" in run(*args, "6,5", status=1).stderr
+
+
 def test_a_purge_asks_first(gateway: CannedGateway):
     gateway.answers["POST /admin/v1/cache/purge"] = Reply(200, {"purged": 3})
     run("cache", "purge", "--model", "flux-pro", given="n\n", status=1)
