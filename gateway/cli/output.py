@@ -29,11 +29,11 @@ def show_json(data: Any) -> None:
 def show_table(
     columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, total: Mapping[str, Any] | None = None
 ) -> None:
-    """`total` becomes a last row, set apart."""
+    """`total` becomes a last row, set apart and called so in the first column."""
     from rich.table import Table  # noqa: PLC0415  (heavy: not for every command)
     from rich.text import Text  # noqa: PLC0415
 
-    footer = total or {}
+    footer = {columns[0]: "total", **(total or {})}
     table = Table(box=None, show_footer=total is not None, header_style="bold", footer_style="bold")
     for column in columns:
         table.add_column(column, footer=Text(_cell(footer.get(column))), overflow="fold")

@@ -115,6 +115,8 @@ def _only_provider(client: Client) -> str:
 
 def _secret(value_from: str | None) -> str:
     if value_from is None:
+        if not sys.stdin.isatty():
+            fail("There is no terminal to ask for the key at: --value-from - reads it from standard input.")
         return str(typer.prompt("The provider's key", hide_input=True))
     if value_from == "-":
         return sys.stdin.readline().strip()

@@ -138,7 +138,8 @@ def check_config(ctx: typer.Context) -> None:
     for provider in settings.providers:
         if isinstance(provider, AimlapiSettings) and not provider.api_keys:
             typer.echo(
-                f"{provider.name} has no key, so live calls get 503: set AIMLAPI_API_KEY, or providers[].api_keys"
+                f"{provider.name} has no key here, so live calls get 503 unless one is stored: set AIMLAPI_API_KEY or "
+                "providers[].api_keys, or see `darkroom provider-key list` and `create`"
             )
     typer.echo("The configuration is valid.")
 

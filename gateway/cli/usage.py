@@ -60,8 +60,11 @@ def report(
 def _show(report: dict[str, Any], *, by_time: bool) -> None:
     rows = [{**row, **row["group"]} for row in report["data"]]
     groups = list(rows[0]["group"]) if rows else []
-    columns = (*groups, *(["bucket"] if by_time else []), *_NUMBERS)
-    show_table(columns, rows, total=report["total"])
+    kinds = (*groups, *(["bucket"] if by_time else []))
+    if kinds:
+        show_table((*kinds, *_NUMBERS), rows, total=report["total"])
+    else:
+        show_table(_NUMBERS, [report["total"]])
 
 
 @usage.command("close")

@@ -209,6 +209,38 @@ def test_usage_is_a_table_csv_or_json(gateway: CannedGateway):
     assert json.loads(run(*args, "--format", "json").stdout) == report
 
 
+def test_sums_are_shown_once_and_called_so(gateway: CannedGateway):
+    numbers = {"requests": 317, "cost_usd": "0.065"}
+    row = {"group": {"user": "user_1"}, "bucket": None, **numbers}
+    gateway.answers["GET /admin/v1/usage"] = lambda asked: Reply(
+        200, {"data": [row if "group_by" in asked.query else {**row, "group": {}}], "total": numbers}
+    )
+    assert run("usage").stdout.count("317") == 1
+    lines = run("usage", "--group-by", "user").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["user_1", "317"], ["total", "317"]]
+
+
+def test_a_provider_key_that_nobody_can_be_asked_for_is_read_from_standard_input(gateway: CannedGateway):
+    path = "/admin/v1/providers/aimlapi/keys"
+    gateway.answers[f"POST {path}"] = Reply(201, {"id": "pkey_1"})
+    args = ("provider-key", "create", "--provider", "aimlapi")
+    assert "--value-from - reads it from standard input" in run(*args, given="secret\n", status=1).stderr
+    assert gateway.asked == []
+    run(*args, "--value-from", "-", given="secret\n")
+    assert gateway.asked[-1].body == {"value": "secret"}
+
+
+def test_a_provider_without_a_key_in_the_settings_may_have_a_stored_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AIMLAPI_API_KEY", raising=False)
+    shown = run("check-config").stdout
+    assert "aimlapi has no key here, so live calls get 503 unless one is stored" in shown
+    monkeypatch.setenv("AIMLAPI_API_KEY", "a-provider-key")
+    assert "has no key" not in run("check-config").stdout
+
+
 def test_a_cost_far_above_what_is_held_is_asked_about(gateway: CannedGateway):
     path = "/admin/v1/generations/gen_1"
     gateway.answers[f"GET {path}"] = Reply(200, {"id": "gen_1", "reserved_usd": "0.065"})
