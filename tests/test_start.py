@@ -28,6 +28,16 @@ def test_the_command_line_imports_nothing_that_only_some_commands_need() -> None
     assert loaded & heavy == set()
 
 
+def test_the_api_is_described_without_a_warning() -> None:
+    code = (
+        "import gateway.__main__, warnings; from gateway.app import create_app; from gateway.config import Settings; "
+        "warnings.simplefilter('error'); from starlette.testclient import TestClient; "
+        "print(TestClient(create_app(Settings())).get('/openapi.json').status_code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("200\n", "")
+
+
 def shown_at_start(folder: Path, *, terminal: bool) -> str:
     """What `serve` prints, to the end of its last line."""
     ours, theirs = pty.openpty() if terminal else os.pipe()

@@ -98,7 +98,9 @@ Percent = Annotated[int, Field(strict=True, ge=1, le=100)]
 class RequestBody(BaseModel):
     """A key that is not known is refused: a misspelt limit must not pass for none."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Not put off to the first use, as `__main__` does it: pydantic warns of how FastAPI declares a body, and FastAPI
+    # turns that off only while it declares it.
+    model_config = ConfigDict(extra="forbid", defer_build=False)
 
     def values(self) -> dict[str, Any]:
         """What was sent, by the service's names: absent is not null."""
