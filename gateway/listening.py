@@ -27,8 +27,9 @@ def listen_for_management(management: ManagementSettings) -> socket.socket | Non
 
 
 def _listen(section: str, host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        found = {family for family, *_ in socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)}
+        family = socket.AF_INET if socket.AF_INET in found else socket.AF_INET6
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as exc:
         said = f"{section}: can't listen on {host}:{port}: {exc.strerror}"

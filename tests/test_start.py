@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.resources import open_resources
+from gateway.errors import ConfigurationError
+from gateway.resources import examine, open_resources
 from tests.support.gateway import settings_for
 from tests.support.ports import free_port
 
@@ -97,6 +98,12 @@ def test_a_data_folder_that_can_t_be_written_is_told(tmp_path: Path) -> None:
     workers = {"DARKROOM__DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "DARKROOM__REDIS_URL": "redis://127.0.0.1:1"}
     secrets = {"DARKROOM__SECURITY__SECRETS": json.dumps(["s" * 32])}
     assert refusal_of(tmp_path, DARKROOM__SERVER__WORKERS="2", **workers, **secrets) == said
+
+
+async def test_the_doctor_tells_of_a_data_folder_that_can_t_be_written_too(tmp_path: Path) -> None:
+    (tmp_path / "encryption_key").mkdir()
+    with pytest.raises(ConfigurationError, match="encryption_key can't be used: Is a directory; data_dir must be a"):
+        await examine(settings_for(tmp_path, "http://127.0.0.1:1", port=1))
 
 
 @pytest.mark.parametrize("room", [0, 8192])

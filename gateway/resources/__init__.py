@@ -101,11 +101,12 @@ async def migrate_database(settings: Settings) -> None:
 async def examine(settings: Settings) -> Sequence[Check]:
     """`darkroom doctor`: what is there and what is wrong. Opens stores and providers to look, not to change.
 
-    Raises ConfigurationError when the models can't be served as configured.
+    Raises ConfigurationError when the models can't be served as configured, or the data folder can't be written.
     """
     served_models(settings)
     make_data_dir(settings.data_dir)
     async with AsyncExitStack() as stack:
+        stack.enter_context(failures_explained(settings))
         database = open_configured_database(settings, unhurried=True)
         stack.push_async_callback(database.close)
         vendors = open_vendors(settings)
