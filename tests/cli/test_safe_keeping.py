@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from gateway.domain.api_key import hash_api_key
 from gateway.storage.database import database_url, open_database
@@ -16,8 +18,11 @@ from tests.support.ledger import Books
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an embedded gateway's data: one purchase on the books."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with an embedded gateway's data: one purchase on the books.
+
+    The commands set up the logs of their process, which here is that of all tests.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     for name in ("secret", "encryption_key"):
@@ -31,7 +36,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         await database.close()
 
     asyncio.run(fill())
-    return tmp_path
+    yield tmp_path
+    structlog.reset_defaults()
 
 
 def test_a_backup_says_what_it_holds_and_is_verified(here: Path):
