@@ -3,10 +3,6 @@
 A head has 64 KiB and `server.head_timeout_s`, a body `server.body_timeout_s` and its size; what is not HTTP, or could
 be read as two different requests, is refused. All of it in the envelope, and the application hears only that the
 client has gone.
-
-An offer to speak another protocol (`Upgrade: h2c`, which Java's client makes with its first call) is not taken up (RFC
-9110, section 7.8). httptools then reads no body, and would take it for the next request: so the head is read again
-without the offer.
 """
 
 from __future__ import annotations
@@ -15,18 +11,17 @@ import asyncio
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.api.connection_guard import ConnectionGuard
 from gateway.api.error_response import error_body, error_headers
+from gateway.api.plain_protocol import PlainProtocol
 from gateway.domain.ids import new_id
 from gateway.errors import BodyTooLarge, DarkroomError, InvalidRequest
 
 MAX_HEAD_BYTES = 65_536
 _READ_BEHIND = 8
 """Requests that are read while an earlier one is answered."""
-_OFFERS = frozenset({b"upgrade", b"http2-settings"})
 LINGER_S = 2.0
 """How long what a refused client still sends is read and thrown away: closed at once, it might never see the answer."""
 
@@ -70,7 +65,7 @@ class RequestTimeout(DarkroomError):
     type = "invalid_request_error"
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(PlainProtocol):
     """uvicorn's own protocol within limits. `guard` is set in a subclass of each server."""
 
     guard: ClassVar[ConnectionGuard]
@@ -82,8 +77,6 @@ class GuardedProtocol(HttpToolsProtocol):
     _fault = ""
     _group: str | None = None
     _answering: RequestResponseCycle | None = None
-    _plain_head: bytes | None = None
-    """The head that was just read, without the other protocol that it offers to speak."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -114,39 +107,18 @@ class GuardedProtocol(HttpToolsProtocol):
             self._stage = _HEAD
             self._since = self.guard.now
         self._bytes += len(data)
-        self._read(data)
+        super().data_received(data)
         if self._stage == _HEAD and self._bytes > MAX_HEAD_BYTES:
             self.refuse(HeadTooLarge(f"The request line and headers are larger than {MAX_HEAD_BYTES} bytes."))
         elif self._stage == _BODY and self._bytes > self.guard.max_message_bytes:  # trailers, extensions of chunks
             self.refuse(BodyTooLarge("What frames the body is many times larger than a body may be."))
-
-    def _read(self, data: bytes | memoryview) -> None:
-        """As uvicorn does, but for offers of another protocol."""
-        self._unset_keepalive_if_required()
-        try:
-            while rest := self._feed(data):
-                data = rest
-        except httptools.HttpParserError:
-            self.send_400_response("")
-
-    def _feed(self, data: bytes | memoryview) -> memoryview | None:
-        """Returns what is to be fed yet."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as stopped:
-            head, self._plain_head = self._plain_head or b"", None
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-            self.parser.feed_data(head)
-            return memoryview(data)[stopped.args[0] :]
-        return None
 
     def on_headers_complete(self) -> None:
         if self.parser.get_method() == b"CONNECT":
             self._fault = "it asks for a tunnel, and this is no proxy"
             raise ValueError(self._fault)  # the parser hands it on as an error of its own
         if self.parser.should_upgrade():
-            self._plain_head = self._head_without_offer()
+            super().on_headers_complete()
             return
         hosts = [name for name, _ in self.headers].count(b"host")
         if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
@@ -169,20 +141,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.guard.draining:
             self.cycle.keep_alive = False
 
-    def _head_without_offer(self) -> bytes:
-        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
-        for name, value in self.headers:
-            if name == b"connection":
-                kept = [token for token in value.split(b",") if token.strip().lower() not in _OFFERS]
-                lines += [b"connection: " + b",".join(kept)] if kept else []
-            elif name not in _OFFERS:
-                lines.append(name + b": " + value)
-        return b"\r\n".join([*lines, b"", b""])
-
     def on_message_complete(self) -> None:
-        if self._plain_head is not None:  # the end of a request without a body, says httptools
-            return
-        self.request_is_over()
+        if self.plain_head is None:
+            self.request_is_over()
         super().on_message_complete()
 
     def request_is_over(self) -> None:
