@@ -61,6 +61,7 @@ async def test_a_thread_that_cannot_be_started_is_an_error_only_when_there_is_no
             with pytest.raises(NoThread, match="can't start new thread"):
                 await threads.run(len, "")
     assert await threads.run(len, "ab") == 2
+    until_now(lambda: threads._open == 0)
     gate = threading.Event()
     first = asyncio.create_task(threads.run(gate.wait))
     await asyncio.sleep(0)
