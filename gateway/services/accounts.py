@@ -188,8 +188,7 @@ class AccountService:
         """`models` None: every model, those to come included. Raises Conflict for a user of a deleted team."""
 
         def work(conn: sa.Connection) -> NewKey:
-            _check_reference(conn, self._users, user_id)
-            _check_in_a_team_that_is(self._users.require(conn, user_id))
+            _check_in_a_team_that_is(_referred(conn, self._users, user_id))
             now = now_ms(conn)
             check_future(expires_ms, now)
             key = Key(
@@ -372,9 +371,16 @@ def _delete(conn: sa.Connection, store: AccountStore[Any], row_id: str) -> None:
 
 
 def _check_reference(conn: sa.Connection, store: AccountStore[Any], row_id: str | None) -> None:
-    if row_id is not None and store.get(conn, row_id) is None:
+    if row_id is not None:
+        _referred(conn, store, row_id)
+
+
+def _referred(conn: sa.Connection, store: AccountStore[Row], row_id: str) -> Row:
+    row = store.get(conn, row_id)
+    if row is None:
         field = f"{store.kind}_id"
         raise InvalidRequest(f"{field}: there is no {store.kind} with this id.", param=field)
+    return row
 
 
 def _check_in_a_team_that_is(user: User) -> None:
