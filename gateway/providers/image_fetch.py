@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -91,7 +91,7 @@ class ImageFetcher:
         headers = {"Accept": "image/*"}
         async with self._open().stream("GET", url, headers=headers) as response:
             if response.status in _REDIRECTS and "location" in response.headers:
-                return url.join(_parse(response.headers["location"]))
+                return _parse(response.headers["location"], base=str(url))
             if response.status != 200:
                 raise ImageUnusable(f"the image's host answered {response.status}", permanent=False)
             return await response.read(self._max_bytes)
@@ -145,13 +145,14 @@ class PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
-def _parse(address: str) -> URL:
+def _parse(address: str, *, base: str = "") -> URL:
     """By the parser of the client that dials, so that both see the same host. Path and query stay as they were written,
     if that can be sent: they may be signed, and the parser would write `%2F` as `/`.
     """
     try:
         if len(address) > _LONGEST_ADDRESS:
             raise ValueError(address[:80])
+        address = urljoin(base, address)
         url = URL(address)
     except ValueError as exc:
         raise ImageUnusable("the image's address is not one", permanent=True) from exc

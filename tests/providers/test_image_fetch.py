@@ -183,10 +183,24 @@ async def test_follows_redirects_among_listed_hosts() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["http://169.254.169.254/latest/meta-data/", "http://127.0.0.1:1/", "file:///etc/passwd", "http://["],
+    ["http://169.254.169.254/latest/meta-data/", "http://127.0.0.1:1/", "file:///etc/passwd", "http://[", "//["],
 )
 async def test_checks_every_hop(target: str) -> None:
     assert (await refusal(answering(redirect(target)))).permanent
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [("d.jpg?e=%2F", "/a%2Fb/d.jpg?e=%2F"), ("?x=%3d", "/a%2Fb/c.jpg?x=%3d"), ("../d%2Fe", "/d%2Fe"), ("/%7e", "/%7e")],
+)
+async def test_a_relative_redirect_leaves_the_rest_as_it_was_written(location: str, asked: str) -> None:
+    heads: list[bytes] = []
+    async with (
+        raw_server(answering(redirect(location), OK, heads=heads)) as port,
+        fetcher(f"127.0.0.1:{port}") as images,
+    ):
+        assert await images.fetch(f"http://127.0.0.1:{port}/a%2Fb/c.jpg") == b"bytes"
+    assert heads[-1].split()[1].decode() == asked
 
 
 async def test_gives_up_on_a_redirect_loop() -> None:
