@@ -20,6 +20,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.generate import generate
 from gateway.cli.limits import limit
 from gateway.cli.money import generation, reconcile
+from gateway.cli.oversight import alerts, audit
 from gateway.cli.provider_keys import provider_key
 from gateway.cli.usage import usage
 from gateway.cli.warm import warm
@@ -69,6 +70,8 @@ app.add_typer(generation, name="generation")
 key.command("hash")(hash_key)
 demo.command("traffic")(traffic)
 app.command()(apply)
+app.command()(audit)
+app.command()(alerts)
 app.command()(reconcile)
 app.command()(doctor)
 app.command()(generate)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gateway.cli.client import admin_client, fail, given, in_path
-from gateway.cli.output import AsJson, show_items, show_json, show_record
+from gateway.cli.output import AsJson, show_items, show_one
 
 webhook = typer.Typer(no_args_is_help=True, help="Whom to tell when a limit fills up.")
 
@@ -19,7 +19,7 @@ _LOGGED = ("id", "webhook_id", "alert_id", "status", "attempts", "last_status", 
 @webhook.command("create")
 def create(ctx: typer.Context, name: str, url: str, as_json: AsJson = False) -> None:
     """Tell an address of alerts from now on. Shows the secret that signs them, this once."""
-    _show(admin_client(ctx).send("POST", _PATH, {"name": name, "url": url}), as_json=as_json)
+    show_one(admin_client(ctx).send("POST", _PATH, {"name": name, "url": url}), as_json=as_json)
 
 
 @webhook.command("list")
@@ -32,7 +32,7 @@ def list_webhooks(ctx: typer.Context, as_json: AsJson = False) -> None:
 @webhook.command("get")
 def get(ctx: typer.Context, id: str, as_json: AsJson = False) -> None:
     """Show one."""
-    _show(admin_client(ctx).get(f"{_PATH}/{in_path(id)}"), as_json=as_json)
+    show_one(admin_client(ctx).get(f"{_PATH}/{in_path(id)}"), as_json=as_json)
 
 
 @webhook.command("update")
@@ -49,7 +49,7 @@ def update(
     body = given({"name": name, "url": url, "disabled": disabled})
     if not body:
         fail("Say what to change: --name, --url, --disable or --enable.")
-    _show(admin_client(ctx).send("PATCH", f"{_PATH}/{in_path(id)}", body), as_json=as_json)
+    show_one(admin_client(ctx).send("PATCH", f"{_PATH}/{in_path(id)}", body), as_json=as_json)
 
 
 @webhook.command("delete")
@@ -62,16 +62,13 @@ def delete(ctx: typer.Context, id: str) -> None:
 @webhook.command("rotate")
 def rotate(ctx: typer.Context, id: str, as_json: AsJson = False) -> None:
     """Give it a new secret, shown this once; the old one signs nothing from now on."""
-    _show(admin_client(ctx).send("POST", f"{_PATH}/{in_path(id)}/rotate"), as_json=as_json)
+    show_one(admin_client(ctx).send("POST", f"{_PATH}/{in_path(id)}/rotate"), as_json=as_json)
 
 
 @webhook.command("test")
 def send_test(ctx: typer.Context, id: str, as_json: AsJson = False) -> None:
     """Send it a message that is no alert. Exit status 1 when it is not taken."""
-    done = admin_client(ctx).send("POST", f"{_PATH}/{in_path(id)}/test")
-    _show(done, as_json=as_json)
-    if done["status"] != "delivered":
-        raise typer.Exit(1)
+    _send(ctx, f"{_PATH}/{in_path(id)}/test", as_json=as_json)
 
 
 @webhook.command("deliveries")
@@ -88,8 +85,16 @@ def deliveries(
     show_items(found, _LOGGED, as_json=as_json)
 
 
-def _show(record: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        show_json(record)
-    else:
-        show_record(record)
+@webhook.command("retry")
+def retry(
+    ctx: typer.Context, id: Annotated[str, typer.Argument(metavar="DELIVERY_ID")], as_json: AsJson = False
+) -> None:
+    """Send one of the log again now. Exit status 1 when it is not taken: then its tries begin anew."""
+    _send(ctx, f"/admin/v1/deliveries/{in_path(id)}/retry", as_json=as_json)
+
+
+def _send(ctx: typer.Context, path: str, *, as_json: bool) -> None:
+    done = admin_client(ctx).send("POST", path)
+    show_one(done, as_json=as_json)
+    if done["status"] != "delivered":
+        raise typer.Exit(1)

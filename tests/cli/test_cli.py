@@ -164,6 +164,40 @@ def test_a_webhook_is_tested_and_its_log_listed(gateway: CannedGateway):
     gateway.answers["GET /admin/v1/deliveries"] = Reply(200, page)
     assert "dlv_1" in run("webhook", "deliveries", "hook_1", "--status", "failed").stdout
     assert {"webhook_id": "hook_1", "status": "failed"}.items() <= gateway.asked[-1].query.items()
+    gateway.answers["POST /admin/v1/deliveries/dlv_1/retry"] = Reply(200, delivery)
+    assert "500" in run("webhook", "retry", "dlv_1", status=1).stdout
+    gateway.answers["POST /admin/v1/deliveries/dlv_1/retry"] = Reply(200, {**delivery, "status": "delivered"})
+    run("webhook", "retry", "dlv_1")
+
+
+@pytest.mark.parametrize(
+    ("typed", "path", "row", "query"),
+    [
+        (
+            "audit --actor adm_1 --action key.create --object key_1 --limit 5",
+            "/admin/v1/audit",
+            {"at": "2026-11-22T20:00:00Z", "actor": "Ada (adm_1)", "action": "key.create", "detail": {"name": "ci"}},
+            {"actor": "adm_1", "action": "key.create", "object_id": "key_1", "limit": "5"},
+        ),
+        (
+            "alerts --team team_1 --of user_1 --from 2026-11-01 --to 2026-12-01 --mode live",
+            "/admin/v1/alerts",
+            {"at": "2026-11-22T20:00:00Z", "limit": "user-cost_usd-month", "percent": 80, "used": "40.3"},
+            {"team_id": "team_1", "scope_id": "user_1", "from": "2026-11-01", "to": "2026-12-01", "mode": "live"},
+        ),
+    ],
+)
+def test_what_was_changed_and_what_filled_up_is_listed(
+    gateway: CannedGateway, typed: str, path: str, row: dict[str, Any], query: dict[str, str]
+):
+    gateway.answers[f"GET {path}"] = Reply(
+        200, {"object": "list", "data": [row], "has_more": False, "next_cursor": None}
+    )
+    shown = run(*typed.split()).stdout
+    for value in row.values():
+        assert ("name=ci" if isinstance(value, dict) else str(value)) in shown
+    assert query.items() <= gateway.asked[-1].query.items()
+    assert json.loads(run(*typed.split(), "--json").stdout) == [row]
 
 
 @pytest.mark.parametrize(
