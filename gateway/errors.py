@@ -6,6 +6,7 @@ it is; an instance says what was wrong, where, and what would be right.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -48,6 +49,25 @@ class DarkroomError(Exception):
         if self.charged is None:
             return self.data
         return {**(self.data if isinstance(self.data, dict) else {}), "charged": self.charged}
+
+
+def root_cause(exc: BaseException) -> BaseException:
+    """What is at the bottom of it: the driver's own error, or the system's."""
+    while inner := getattr(exc, "orig", None) or exc.__cause__:  # `orig`: SQLAlchemy's wrap the driver's
+        if isinstance(inner, asyncio.CancelledError):  # how a time-out ends what it waited for
+            break
+        exc = inner
+    return exc
+
+
+def reason_of(exc: BaseException) -> str:
+    """The words of its root cause, for logs and people at a terminal. Never empty."""
+    cause = root_cause(exc)
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"{cause.filename}: {cause.strerror}" if cause.filename else cause.strerror
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    return str(cause) or type(cause).__name__
 
 
 class InvalidRequest(DarkroomError):

@@ -8,7 +8,7 @@ from errno import EDQUOT, EFBIG, EIO, ENOSPC
 from pathlib import Path
 
 from gateway.config import Settings
-from gateway.errors import ConfigurationError, LedgerUnavailable
+from gateway.errors import ConfigurationError, LedgerUnavailable, reason_of
 
 _NO_ROOM = frozenset({ENOSPC, EDQUOT, EFBIG})
 _OF_DISKS = _NO_ROOM | {EIO}
@@ -20,7 +20,7 @@ def failures_explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except LedgerUnavailable as exc:
-        raise ConfigurationError(_of_database(settings, exc.__cause__)) from exc
+        raise ConfigurationError(_of_database(settings, exc)) from exc
     except OSError as exc:
         if exc.filename is None and exc.errno not in _OF_DISKS:
             raise
@@ -37,21 +37,17 @@ def _of_file(settings: Settings, exc: OSError) -> str:
     return f"{where} can't be used: {exc.strerror}{remedy}"
 
 
-def _of_database(settings: Settings, cause: BaseException | None) -> str:
+def _of_database(settings: Settings, exc: LedgerUnavailable) -> str:
     """Of the address only what is no secret."""
     from sqlalchemy.engine import make_url  # noqa: PLC0415  (heavy, and of use here alone)
 
+    from gateway.storage.database import is_damage  # noqa: PLC0415
+
     url = make_url(settings.database_url or f"sqlite:///{settings.data_dir / 'darkroom.db'}")
     if url.get_backend_name() == "sqlite":
-        return f"The database {url.database} can't be used: {_said(cause)}; is its disk full, or may it not be written?"
+        remedy = "is its disk full, or may it not be written?"
+        if is_damage(exc):
+            remedy = "move it away, and `darkroom restore` a backup (without one, a start makes an empty one)"
+        return f"The database {url.database} can't be used: {reason_of(exc)}; {remedy}"
     place = f"{url.host or url.query.get('host', 'localhost')}:{url.port or 5432}"
-    return f"PostgreSQL at {place} can't be used: {_said(cause)}; is it running there, and is database_url right?"
-
-
-def _said(cause: BaseException | None) -> str:
-    """The driver's words: SQLAlchemy's wrap them in the statement and its parameters."""
-    while inner := getattr(cause, "orig", None) or getattr(cause, "__cause__", None):
-        cause = inner
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    return getattr(cause, "strerror", None) or str(cause)
+    return f"PostgreSQL at {place} can't be used: {reason_of(exc)}; is it running there, and is database_url right?"

@@ -121,6 +121,15 @@ def test_a_full_disk_is_told(tmp_path: Path, room: int, monkeypatch: pytest.Monk
     )
 
 
+def test_a_database_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "darkroom.db").write_text("a text, and no database")
+    assert refusal_of(tmp_path) == (
+        "The database data/darkroom.db can't be used: file is not a database; move it away, and `darkroom restore` "
+        "a backup (without one, a start makes an empty one)"
+    )
+
+
 def test_postgres_that_is_out_of_reach_is_told_by_its_address_without_the_password(tmp_path: Path) -> None:
     said = refusal_of(
         tmp_path,

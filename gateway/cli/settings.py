@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from gateway.config import Settings, load_settings
-from gateway.errors import DarkroomError
+from gateway.errors import DarkroomError, reason_of
 
 
 def load(ctx: typer.Context) -> Settings:
@@ -19,6 +19,6 @@ def load(ctx: typer.Context) -> Settings:
 
 def fail_with(exc: DarkroomError) -> NoReturn:
     """The refusal on standard error, and exit status 1."""
-    cause = f" ({exc.__cause__})" if exc.__cause__ is not None and exc.code == "ledger_unavailable" else ""
+    cause = f" ({reason_of(exc)})" if exc.__cause__ is not None and exc.code == "ledger_unavailable" else ""
     typer.echo(f"{exc.message}{cause}", err=True)
     raise typer.Exit(1)

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,14 +73,14 @@ async def move_to(settings: Settings, address: str, *, tell: Tell) -> Restored:
     if source_url.get_backend_name() != "sqlite" or target_url.get_backend_name() == "sqlite":
         raise ConfigurationError("migrate --to copies an embedded database (SQLite) to postgresql://...")
     _require_file(Path(source_url.database or ""))
-    with locked(settings.data_dir):
-        async with (
-            _closing(open_database(source_url)) as source,
-            _closing(open_database(target_url, unhurried_options(settings))) as target,
-        ):
+    async with AsyncExitStack() as stack:
+        with failures_explained(settings):
+            stack.enter_context(locked(settings.data_dir))
+            source = await stack.enter_async_context(_closing(open_database(source_url)))
             await migrate(source)
             await _deliver_journal(source, settings.data_dir / "journal")
-            return await _copy(source, target, settings, tell)
+        target = await stack.enter_async_context(_closing(open_database(target_url, unhurried_options(settings))))
+        return await _copy(source, target, settings, tell)
 
 
 def _require_file(database: Path) -> None:
@@ -91,7 +91,8 @@ def _require_file(database: Path) -> None:
 async def _copy(source: Database, target: Database, settings: Settings, tell: Tell) -> Restored:
     """By way of a backup, which is gone afterwards: one format, one way to check it."""
     ids = _key_ids(settings)
-    aside = Path(tempfile.mkdtemp(prefix=".moving-", dir=settings.data_dir))
+    with failures_explained(settings):
+        aside = Path(tempfile.mkdtemp(prefix=".moving-", dir=settings.data_dir))
     try:
         await restoring.prepare(target)
         await backups.back_up(source, aside / "backup", secrets=ids.secrets, tell=tell)

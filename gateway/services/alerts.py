@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from gateway.domain.limits import DefaultLimit
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, reason_of
 from gateway.storage import alerts, webhooks
 from gateway.storage.alerts import Alert
 from gateway.storage.database import Database
@@ -45,7 +45,7 @@ class Alerts:
             try:
                 await self.check()
             except LedgerUnavailable as exc:
-                _log.warning("alerts_wait", reason=str(exc.__cause__))
+                _log.warning("alerts_wait", reason=reason_of(exc))
             except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
                 _log.exception("alerts_failed")
             await self._sleep(_PERIOD_S)

@@ -21,7 +21,7 @@ from gateway.domain.image_request import ImageRequest
 from gateway.domain.outcome import Lost, Proof, Refused, UpstreamFailure, Verdict, judge
 from gateway.domain.pricing import MICRO_PER_USD
 from gateway.domain.usage_row import UsageRow, failed_row
-from gateway.errors import DarkroomError, LedgerUnavailable, ProviderUnavailable, StorageFailed, to_record
+from gateway.errors import DarkroomError, LedgerUnavailable, ProviderUnavailable, StorageFailed, reason_of, to_record
 from gateway.providers.base import Order, Provider, ProviderKey
 from gateway.providers.key_pool import KeyPool, PooledKey
 from gateway.services.calls import Call
@@ -238,7 +238,7 @@ class Buyer:
             try:
                 return await self._database.write(work)
             except LedgerUnavailable as exc:
-                _log.error("ledger_unavailable", reason=str(exc.__cause__))
+                _log.error("ledger_unavailable", reason=reason_of(exc))
                 await self._sleep(_SQL_PAUSE_S)
 
 

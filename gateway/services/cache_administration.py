@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, reason_of
 from gateway.storage import (
     audit,
     changes,
@@ -97,7 +97,7 @@ class CacheAdministration:
         try:
             months = await self._database.write(work)
         except (LedgerUnavailable, sa.exc.DBAPIError) as exc:
-            _log.error("usage_log_months_wait", reason=str(exc.__cause__ or exc))
+            _log.error("usage_log_months_wait", reason=reason_of(exc))
         else:
             if months:
                 _log.info(said, months=months)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, reason_of
 from gateway.services.clock import clock
 from gateway.storage import changes
 from gateway.storage.database import Database
@@ -112,5 +112,5 @@ class ChangeFollower:
         """Once for each stretch of failures."""
         if not self._failing:
             expected = isinstance(exc, LedgerUnavailable)
-            _log.error("changes_not_followed", reason=str(exc), exc_info=None if expected else exc)
+            _log.error("changes_not_followed", reason=reason_of(exc), exc_info=None if expected else exc)
         self._failing = True

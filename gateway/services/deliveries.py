@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from gateway.domain.webhook import next_attempt_ms, signed_headers
-from gateway.errors import DarkroomError, LedgerUnavailable
+from gateway.errors import DarkroomError, LedgerUnavailable, reason_of
 from gateway.services.alert_event import limit_reached, tested
 from gateway.services.webhooks import Webhooks
 from gateway.storage import alerts, webhooks
@@ -69,7 +69,7 @@ class Deliveries:
                 while await self.deliver_due():
                     pass
             except LedgerUnavailable as exc:
-                _log.warning("deliveries_wait", reason=str(exc.__cause__))
+                _log.warning("deliveries_wait", reason=reason_of(exc))
             except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
                 _log.exception("deliveries_failed")
             await pause(_PERIOD_S, unless=self._waiting, sleep=self._sleep)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.domain.pricing import usd
-from gateway.errors import DarkroomError, StorageFailed
+from gateway.errors import DarkroomError, StorageFailed, reason_of
 from gateway.providers.base import BooksUnavailable
 from gateway.services.buying import Vendor
 from gateway.services.provider_keys import ProviderKeys
@@ -63,7 +63,7 @@ class Doctor:
         try:
             return await look()
         except DarkroomError as exc:
-            cause = f" ({exc.__cause__})" if exc.__cause__ is not None else ""
+            cause = f" ({reason_of(exc)})" if exc.__cause__ is not None else ""
             return Check(name, "failed", f"{exc.message}{cause}")
 
     async def _database_is_there(self) -> Check:

@@ -17,7 +17,7 @@ import structlog
 from gateway.domain.ids import new_id
 from gateway.domain.image_request import ImageRequest
 from gateway.domain.limits import Metric
-from gateway.errors import DarkroomError, Draining, LedgerUnavailable
+from gateway.errors import DarkroomError, Draining, LedgerUnavailable, reason_of
 from gateway.services.answers import AnswerCache
 from gateway.services.buying import Buyer, Commission, Vendor
 from gateway.services.calls import Call
@@ -141,7 +141,7 @@ class Purchases:
         try:
             await self._database.write(lambda conn: repeats.abandon(conn, generation_id))
         except LedgerUnavailable as exc:
-            _log.warning("abandoned_not_kept", generation_id=generation_id, reason=str(exc.__cause__))
+            _log.warning("abandoned_not_kept", generation_id=generation_id, reason=reason_of(exc))
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more, and wait for those under way."""

@@ -21,6 +21,7 @@ from gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
     from_record,
+    reason_of,
     to_record,
 )
 from gateway.providers.base import ImageUnusable, Provider
@@ -105,7 +106,7 @@ class Recovery:
             try:
                 await work()
             except LedgerUnavailable as exc:
-                _log.warning("recovery_waits", reason=str(exc.__cause__))
+                _log.warning("recovery_waits", reason=reason_of(exc))
             except Exception:  # noqa: BLE001  (whatever it was, the leases are owed their next turn)
                 _log.exception("recovery_failed")
             await self._sleep(_PERIOD_S)

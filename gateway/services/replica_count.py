@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import structlog
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, reason_of
 from gateway.storage import replicas
 from gateway.storage.database import Database
 
@@ -43,7 +43,7 @@ class ReplicaCount:
             try:
                 await self.beat()
             except LedgerUnavailable as exc:
-                _log.debug("replicas_not_counted", reason=str(exc.__cause__))
+                _log.debug("replicas_not_counted", reason=reason_of(exc))
             except Exception:  # noqa: BLE001  (whatever it was, the next heartbeat is due)
                 _log.exception("heartbeat_failed")
 

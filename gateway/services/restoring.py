@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from gateway.errors import ConfigurationError, LedgerUnavailable
+from gateway.errors import ConfigurationError, LedgerUnavailable, reason_of
 from gateway.services.backup_files import IMAGE_FOLDER, Manifest, faults_of, read_manifest
 from gateway.services.backups import copy_images, each_listed
 from gateway.storage.database import Database
@@ -80,7 +80,7 @@ async def prepare(database: Database, revision: str | None = None) -> None:
     try:
         current = await current_revision(database)
     except LedgerUnavailable as exc:
-        raise ConfigurationError(f"{place} can't be reached: {exc.__cause__}") from exc
+        raise ConfigurationError(f"{place} can't be reached: {reason_of(exc)}") from exc
     if current is not None and current not in revisions():
         raise ConfigurationError(f"{place} has schema {current}, which this version does not know: use a newer one.")
     if filled := await database.read(_filled):

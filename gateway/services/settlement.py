@@ -16,7 +16,7 @@ import structlog
 
 from gateway.domain.books import BookEntry
 from gateway.domain.pricing import usd
-from gateway.errors import Conflict, DarkroomError, LedgerUnavailable, NotFound, ProviderTimeout, to_record
+from gateway.errors import Conflict, DarkroomError, LedgerUnavailable, NotFound, ProviderTimeout, reason_of, to_record
 from gateway.providers.base import BooksUnavailable, NoBooks
 from gateway.services.buying import Vendor
 from gateway.storage import audit, settlement
@@ -56,7 +56,7 @@ class Settlement:
             try:
                 await self.settle_unknown()
             except LedgerUnavailable as exc:
-                _log.warning("settlement_waits", reason=str(exc.__cause__))
+                _log.warning("settlement_waits", reason=reason_of(exc))
             except Exception:  # noqa: BLE001  (whatever it was, the next round is owed its turn)
                 _log.exception("settlement_failed")
             await self._sleep(_PERIOD_S)

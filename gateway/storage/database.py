@@ -27,7 +27,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from gateway.errors import ConfigurationError, LedgerUnavailable
+from gateway.errors import ConfigurationError, LedgerUnavailable, root_cause
 from gateway.storage.prepared import driver_of, run_alone
 from gateway.threads import Job, Threads, to_thread
 
@@ -62,6 +62,7 @@ _SERVER_STATES = (
     "58",  # I/O
 )
 """Classes of SQLSTATE (PostgreSQL, appendix A) that say nothing against the statement."""
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Database(Protocol):
@@ -136,6 +137,7 @@ class SqliteDatabase:
             connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
             pool_size=_READERS + 1,
             max_overflow=0,
+            hide_parameters=True,
         )
         sa.event.listen(self._engine, "connect", _prepare_sqlite)
         self._writer = Threads(1, name="darkroom-sql-write")
@@ -258,6 +260,7 @@ class PostgresDatabase:
             max_overflow=0,
             pool_timeout=options.pool_wait_s,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args=_connect_args(options, name=str(url.query.get("application_name", "darkroom"))),
         )
 
@@ -314,11 +317,19 @@ def _translated() -> Any:
 
 def _is_the_servers(exc: sa.exc.DBAPIError) -> bool:
     """Whether the server (or SQLite's file) is at fault, not the statement. asyncpg reports by SQLSTATE alone."""
+    if is_damage(exc):
+        return True
     if isinstance(exc.orig, sqlite3.OperationalError):
         return exc.orig.sqlite_errorcode != sqlite3.SQLITE_ERROR
     if isinstance(exc, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError):
         return True
     return exc.connection_invalidated or _sqlstate(exc).startswith(_SERVER_STATES)
+
+
+def is_damage(exc: BaseException) -> bool:
+    """Whether SQLite says that its file is broken, or none of its own."""
+    code = getattr(root_cause(exc), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _DAMAGED  # the lowest byte says what, the others where
 
 
 def _sqlstate(exc: sa.exc.DBAPIError) -> str:

@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from gateway.domain.usage_row import UsageRow
-from gateway.errors import DarkroomError, StorageFailed
+from gateway.errors import DarkroomError, StorageFailed, reason_of
 
 _BATCH_BYTES = 256 * 1024
 _SEGMENT_BYTES = 4 * 1024 * 1024
@@ -136,7 +136,7 @@ class Journal:
                 await self.flush()
                 await asyncio.sleep(_PAUSE_S)
             except Exception as exc:  # noqa: BLE001  (whatever SQL says, later rows are owed their turn)
-                _log.warning("journal_waits", rows=self._waiting, reason=str(exc), exc_info=_unexpected(exc))
+                _log.warning("journal_waits", rows=self._waiting, reason=reason_of(exc), exc_info=_unexpected(exc))
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     async def flush(self) -> None:
@@ -164,7 +164,7 @@ class Journal:
         try:
             await self.flush()
         except Exception as exc:  # noqa: BLE001  (whatever SQL says, what is open is closed)
-            _log.warning("journal_left_over", rows=self._waiting, reason=str(exc), exc_info=_unexpected(exc))
+            _log.warning("journal_left_over", rows=self._waiting, reason=reason_of(exc), exc_info=_unexpected(exc))
         for segment in self._segments:
             if segment.delivered == segment.written:
                 segment.remove()

@@ -65,6 +65,12 @@ def test_mistakes_end_with_status_1_and_say_what_to_do(here: Path):
         assert said in run(*command, status=1).output
 
 
+def test_a_data_folder_that_can_t_be_locked_is_told(here: Path):
+    (here / "data" / "lock").mkdir()
+    for command in (("migrate", "--to", "postgresql://u@127.0.0.1:1/x"), ("restore", "kept")):
+        assert "data/lock can't be used: Is a directory" in run(*command, status=1).output
+
+
 def test_a_damaged_backup_is_told_by_file(here: Path):
     run("backup", "kept")
     (here / "kept" / "users.jsonl.gz").unlink()

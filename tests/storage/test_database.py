@@ -14,7 +14,15 @@ from sqlalchemy.engine import URL, make_url
 
 from gateway.errors import ConfigurationError, LedgerUnavailable
 from gateway.storage import tables, tables_accounts
-from gateway.storage.database import Database, PostgresOptions, SqliteDatabase, database_url, now_ms, open_database
+from gateway.storage.database import (
+    Database,
+    PostgresOptions,
+    SqliteDatabase,
+    database_url,
+    is_damage,
+    now_ms,
+    open_database,
+)
 from tests.support.line import line_to
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer, running_postgres
@@ -194,6 +202,32 @@ async def test_json_keeps_nul_and_large_integers(database: Database):
     await database.write(lambda conn: insert(conn, labels=labels))
     found = sa.select(tables_accounts.teams.c.labels)
     assert await database.read(lambda conn: conn.execute(found).scalar_one()) == labels
+
+
+async def test_what_a_statement_was_given_is_in_no_error(database: Database):
+    """F25: tracebacks are logged, and prompts are among what statements are given."""
+    await database.write(insert)
+    with pytest.raises(sa.exc.IntegrityError) as failed:
+        await database.write(lambda conn: insert(conn, name="a canary"))
+    assert "INSERT INTO teams" in str(failed.value)
+    assert "canary" not in str(failed.value)
+
+
+@pytest.mark.parametrize("damage", [0, 4096], ids=["no database at all", "a page in the middle"])
+async def test_a_damaged_file_is_one_refusal(tmp_path: Path, damage: int):
+    path = tmp_path / "x.db"
+    whole = open_database(URL.create("sqlite", database=str(path)))
+    await whole.write(tables.metadata.create_all)
+    await whole.close()
+    with path.open("r+b") as file:
+        file.seek(damage)
+        file.write(b"?" * (path.stat().st_size - damage))
+    database = open_database(URL.create("sqlite", database=str(path)))
+    for call in (database.read, database.write):
+        with pytest.raises(LedgerUnavailable) as refused:
+            await call(lambda conn: conn.exec_driver_sql("SELECT * FROM teams").all())
+        assert is_damage(refused.value)
+    await database.close()
 
 
 async def test_a_postgresql_that_cannot_be_reached_is_one_refusal():
