@@ -41,7 +41,7 @@ def _of_database(settings: Settings, exc: LedgerUnavailable) -> str:
     """Of the address only what is no secret."""
     from sqlalchemy.engine import make_url  # noqa: PLC0415  (heavy, and of use here alone)
 
-    from gateway.storage.database import is_damage  # noqa: PLC0415
+    from gateway.storage.sqlite_file import is_damage  # noqa: PLC0415
 
     url = make_url(settings.database_url or f"sqlite:///{settings.data_dir / 'darkroom.db'}")
     if url.get_backend_name() == "sqlite":

@@ -141,6 +141,8 @@ class Buyer:
             published = await self._publisher.publish(paid)
         except DarkroomError as exc:
             error = exc if exc.charged == "yes" else _kept_for_later(exc)
+            if error is not exc:
+                _log.error("picture_not_kept", generation_id=paid.generation_id, reason=reason_of(exc))
             self._usage.note(commission.row(error, paid.cost_micro_usd))
             raise error from exc
         self._usage.bought(published.row)

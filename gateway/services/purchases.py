@@ -100,6 +100,7 @@ class Purchases:
         self.check_open()
         vendor = self._vendors[call.provider]
         vendor.pool.require_any()
+        self._database.check()
         await self._images.check()
         if self._abandoning:  # one of them may be what this call repeats
             await asyncio.wait(self._abandoning)

@@ -24,14 +24,15 @@ class Readiness:
         self._database = database
 
     async def check(self) -> bool:
-        """False: hits alone are served, for SQL does not answer. Raises Draining, and StorageFailed when this process
-        can't write down what it serves.
+        """False: hits alone are served, for SQL does not answer, or is damaged. Raises Draining, and StorageFailed when
+        this process can't write down what it serves.
         """
         if self._purchases.leaving:
             raise Draining("The gateway is about to shut down.", retry_after_s=1, charged="no")
         self._purchases.check_open()
         await to_thread(self._journal.check)
         try:
+            self._database.check()
             async with asyncio.timeout(_PATIENCE_S):
                 await self._database.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
         except (LedgerUnavailable, TimeoutError):

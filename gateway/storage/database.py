@@ -27,8 +27,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from gateway.errors import ConfigurationError, LedgerUnavailable, root_cause
+from gateway.errors import ConfigurationError, LedgerUnavailable
 from gateway.storage.prepared import driver_of, run_alone
+from gateway.storage.sqlite_file import SqliteFile, is_damage
 from gateway.threads import Job, Threads, to_thread
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ _SERVER_STATES = (
     "58",  # I/O
 )
 """Classes of SQLSTATE (PostgreSQL, appendix A) that say nothing against the statement."""
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Database(Protocol):
@@ -75,6 +75,9 @@ class Database(Protocol):
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in one transaction that only reads."""
+
+    def check(self) -> None:
+        """Raises LedgerUnavailable once the file has shown damage: what is bought then might not be kept."""
 
     async def close(self) -> None: ...
 
@@ -144,6 +147,7 @@ class SqliteDatabase:
         self._readers = Threads(_READERS, name="darkroom-sql-read")
         self._waiting: deque[Job[Any]] = deque()
         self._own = threading.local()
+        self._file = SqliteFile(url.database)
         self._opened: list[sa.Connection] = []
         """One a thread: taking one from the pool and giving it back costs more than what a transaction does."""
 
@@ -156,7 +160,8 @@ class SqliteDatabase:
         except (RuntimeError, LedgerUnavailable):  # closing, or without a thread
             if self._withdraw(write):
                 raise
-        return await write.done
+        with self._file.noting_damage():
+            return await write.done
 
     def _withdraw(self, write: Job[Any]) -> bool:
         """False: a piece of work handed in before has taken it along, and will tell."""
@@ -167,8 +172,12 @@ class SqliteDatabase:
         return True
 
     async def read(self, work: Work[T]) -> T:
-        with _translated():
+        with self._file.noting_damage(), _translated():
             return await self._readers.run(self._read, work)
+
+    def check(self) -> None:
+        if self._file.damage is not None:
+            raise _unusable() from self._file.damage
 
     def _read(self, work: Work[T]) -> T:
         return _run(self._connection(), work, "DEFERRED")
@@ -179,10 +188,12 @@ class SqliteDatabase:
 
     def _connection(self) -> sa.Connection:
         """This thread's."""
+        self._file.require_same()
         conn: sa.Connection | None = getattr(self._own, "connection", None)
         if conn is None:
             conn = self._own.connection = self._engine.connect()
             self._opened.append(conn)
+            self._file.note_opened()
         return conn
 
     def _write_waiting(self) -> None:
@@ -276,6 +287,9 @@ class PostgresDatabase:
 
     read = write
 
+    def check(self) -> None:
+        """Never: damage is the server's to know."""
+
     async def _run(self, work: Work[T]) -> T:
         async with self._engine.begin() as conn:
             return await conn.run_sync(work)
@@ -308,11 +322,11 @@ def _translated() -> Any:
     except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as exc:
         if isinstance(exc, sa.exc.DBAPIError) and not _is_the_servers(exc):
             raise
-        raise LedgerUnavailable(
-            "The gateway's database can't be used right now.",
-            retry_after_s=5,
-            charged="no",
-        ) from exc
+        raise _unusable() from exc
+
+
+def _unusable() -> LedgerUnavailable:
+    return LedgerUnavailable("The gateway's database can't be used right now.", retry_after_s=5, charged="no")
 
 
 def _is_the_servers(exc: sa.exc.DBAPIError) -> bool:
@@ -324,12 +338,6 @@ def _is_the_servers(exc: sa.exc.DBAPIError) -> bool:
     if isinstance(exc, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError):
         return True
     return exc.connection_invalidated or _sqlstate(exc).startswith(_SERVER_STATES)
-
-
-def is_damage(exc: BaseException) -> bool:
-    """Whether SQLite says that its file is broken, or none of its own."""
-    code = getattr(root_cause(exc), "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _DAMAGED  # the lowest byte says what, the others where
 
 
 def _sqlstate(exc: sa.exc.DBAPIError) -> str:

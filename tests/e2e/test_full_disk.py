@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -87,6 +88,47 @@ async def test_a_broken_picture_folder_refuses_before_buying(tmp_path: Path) -> 
         assert (await gateway.generate(key, seed=2)).status_code == 200
         assert (await gateway.get(url)).status_code == 200
         assert fake.calls == 2
+
+
+async def test_with_the_database_file_removed_nothing_is_bought_until_it_is_back(tmp_path: Path) -> None:
+    fake = FakeProvider()
+    async with process_without_log(tmp_path, fake) as (_, gateway):
+        key = await gateway.new_key()
+        assert (await gateway.generate(key, seed=1)).status_code == 200
+        file, aside = tmp_path / "data" / "darkroom.db", tmp_path / "aside.db"
+        file.rename(aside)
+        assert_refused_before_buying(await gateway.generate(key, seed=2))
+        assert (await gateway.generate(key, seed=1)).headers["cache-status"] == "darkroom; hit"
+        assert (await gateway.get("/readyz")).json() == {"status": "degraded"}
+        aside.rename(file)
+        assert (await gateway.generate(key, seed=2)).status_code == 200
+        assert (await gateway.get("/readyz")).json() == {"status": "ok"}
+        assert fake.calls == 2
+
+
+async def test_with_part_of_the_database_damaged_one_call_finds_out_and_no_other_buys(tmp_path: Path) -> None:
+    """Money could be reserved and settled, and no picture be kept: each call was bought for nothing."""
+    fake = FakeProvider()
+    async with process_without_log(tmp_path, fake) as (process, gateway):
+        key = await gateway.new_key()
+        process.stop()
+        damage_table(tmp_path / "data" / "darkroom.db", "images")
+        await process.start(stderr=subprocess.DEVNULL)
+        found_out = (await gateway.generate(key, seed=1)).json()
+        assert found_out["error"]["data"]["charged"] == "yes"
+        for seed in (2, 3, None):
+            assert_refused_before_buying(await gateway.generate(key, seed=seed))
+        assert (await gateway.get("/readyz")).json() == {"status": "degraded"}
+        assert fake.calls == 1
+
+
+def damage_table(file: Path, name: str) -> None:
+    with closing(sqlite3.connect(file)) as conn:
+        (size,) = conn.execute("PRAGMA page_size").fetchone()
+        (page,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", [name]).fetchone()
+    with file.open("r+b") as stream:
+        stream.seek((page - 1) * size)
+        stream.write(b"?" * size)
 
 
 async def test_a_log_that_nobody_reads_breaks_no_call(tmp_path: Path) -> None:

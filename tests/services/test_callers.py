@@ -33,6 +33,7 @@ class Watched:
         self.during: Callable[[], None] = lambda: None
         self.write = database.write
         self.close = database.close
+        self.check = database.check
         self._database = database
 
     async def read(self, work: Work[T]) -> T:

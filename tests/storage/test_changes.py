@@ -37,6 +37,7 @@ class FailingDatabase:
     def __init__(self, database: Database) -> None:
         self.url = database.url
         self.down = False
+        self.check = database.check
         self._database = database
 
     async def read(self, work: Work[T]) -> T:
