@@ -11,7 +11,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import socket
 import stat
 import subprocess
 import tempfile
@@ -24,6 +23,8 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.support.ports import free_port
 
 _START_ATTEMPTS = 3
 _SETTINGS = {
@@ -61,7 +62,7 @@ class PostgresServer:
     def start(self) -> None:
         """Returns once connections are accepted. Tries other ports until one is its own; then keeps it."""
         for attempt in range(_START_ATTEMPTS):
-            port = self._port or _free_port()
+            port = self._port or free_port()
             settings = {**self._settings, "port": port}
             options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
             try:
@@ -218,10 +219,3 @@ def _open_to_all(path: Path) -> bool:
 def _give_away(path: Path) -> None:
     if identity := _identity():
         os.chown(path, identity["user"], identity["group"], follow_symlinks=False)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
+from tests.support.ports import free_port
+
 Mood = Literal["pass", "lose_answers", "swallow"]
 """swallow: a black hole, connections stand and nothing comes back. lose_answers: what is asked arrives, its answer does
 not, and the connection breaks."""
@@ -17,7 +19,7 @@ class Proxy:
         self._target_port = target_port
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self.port = 0
+        self.port = free_port()
         self.mood: Mood = "pass"
         self.lost = 0
         self.asked = 0
@@ -25,7 +27,6 @@ class Proxy:
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """No connection stands, and none can be made, until `open`."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from tests.support.ports import free_port
+
 BUCKET = "pictures"
 _SERVER = """
 import sys
@@ -27,7 +29,7 @@ class S3Server:
     """It believes any key; `start` takes the same port again."""
 
     def __init__(self) -> None:
-        self._port = 0
+        self._port = free_port()
         self._process: subprocess.Popen[str] | None = None
 
     @property
