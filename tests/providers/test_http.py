@@ -30,9 +30,11 @@ from tests.support.raw_server import (
 )
 
 
-async def observe(url: str, *, deadline_s: float = 30, resolver: AbstractResolver | None = None) -> NotSent | Lost:
+async def observe(
+    url: str, *, connect_timeout_s: float = 60, deadline_s: float = 60, resolver: AbstractResolver | None = None
+) -> NotSent | Lost:
     """What a POST to `url` proves."""
-    upstream = Upstream(connect_timeout_s=0.2, resolver=resolver)
+    upstream = Upstream(connect_timeout_s=connect_timeout_s, resolver=resolver)
     try:
         async with asyncio.timeout(deadline_s), upstream.stream("POST", url, headers={}, content=b"{}") as response:
             await response.read(1000)
@@ -134,7 +136,7 @@ async def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
 @pytest.mark.parametrize("handler", [reset_unread, close_after_reading, stall])
 async def test_a_failed_tls_handshake_proves_that_nothing_was_sent(handler: Handler) -> None:
     async with raw_server(handler) as port:
-        assert isinstance(await observe(f"https://127.0.0.1:{port}/"), NotSent)
+        assert isinstance(await observe(f"https://127.0.0.1:{port}/", connect_timeout_s=0.2), NotSent)
 
 
 class NoSuchName(AbstractResolver):
@@ -152,7 +154,8 @@ class HangingResolver(NoSuchName):
 
 @pytest.mark.parametrize("resolver", [NoSuchName, HangingResolver])
 async def test_a_failed_name_lookup_proves_that_nothing_was_sent(resolver: type[AbstractResolver]) -> None:
-    assert isinstance(await observe("http://provider.example/", resolver=resolver()), NotSent)
+    event = await observe("http://provider.example/", connect_timeout_s=0.2, resolver=resolver())
+    assert isinstance(event, NotSent)
 
 
 async def test_what_is_no_answer_is_not_quoted() -> None:
