@@ -15,10 +15,10 @@ from tests.support.waiting import until
 
 
 @asynccontextmanager
-async def running(url: str, *, timeout_s: float = 5) -> AsyncIterator[RedisPipe]:
-    pipe = RedisPipe(url, timeout_s=timeout_s)
+async def running(url: str) -> AsyncIterator[RedisPipe]:
+    pipe = RedisPipe(url, timeout_s=5)
     task = asyncio.create_task(pipe.run())
-    await pipe.first_try()
+    await until_up(pipe)
     yield pipe
     assert not task.done()
     task.cancel()
@@ -45,12 +45,14 @@ async def test_replies_go_on_to_others_when_one_who_hears_his_breaks(valkey: Val
 
 async def test_all_hear_that_redis_is_gone_though_one_who_hears_it_breaks():
     with running_valkey() as server:
-        async with running(server.url(), timeout_s=0.2) as pipe:
+        async with running(server.url()) as pipe:
             server.freeze()
+            pipe._timeout_s = 0.2
             pipe.send(("PING",), break_down)
             with pytest.raises(RedisGone):
-                await asyncio.wait_for(pipe.call("ECHO", "me"), 5)
+                await asyncio.wait_for(pipe.call("ECHO", "me"), 60)
             server.thaw()
+            pipe._timeout_s = 5
             await until_up(pipe)
             assert await pipe.call("ECHO", "me") == b"me"
 

@@ -21,7 +21,7 @@ class Replica:
     """A process that shares answers over a connection of its own, which may be a bad one."""
 
     def __init__(self, port: int) -> None:
-        self.pipe = RedisPipe(f"redis://127.0.0.1:{port}/0", timeout_s=0.2)
+        self.pipe = RedisPipe(f"redis://127.0.0.1:{port}/0", timeout_s=5)
         self.answers = RedisAnswers(self.pipe)
 
     async def connected(self, *, is_up: bool = True) -> None:
@@ -44,10 +44,24 @@ async def replica(port: int) -> AsyncIterator[Replica]:
     await asyncio.gather(task, return_exceptions=True)
 
 
+class Line:
+    """A replica's line to Redis, which can be lost. It is impatient then alone: else a slow answer would be none."""
+
+    def __init__(self, proxy: Proxy, pipe: RedisPipe) -> None:
+        self._proxy = proxy
+        self._pipe = pipe
+
+    def lose(self) -> None:
+        self._proxy.mood, self._pipe._timeout_s = "swallow", 0.2
+
+    def find(self) -> None:
+        self._proxy.mood, self._pipe._timeout_s = "pass", 5
+
+
 @asynccontextmanager
-async def replica_behind(valkey: ValkeyServer) -> AsyncIterator[tuple[Replica, Proxy]]:
+async def replica_behind(valkey: ValkeyServer) -> AsyncIterator[tuple[Replica, Line]]:
     async with proxy_to(valkey.port) as proxy, replica(proxy.port) as made:
-        yield made, proxy
+        yield made, Line(proxy, made.pipe)
 
 
 async def test_what_one_keeps_another_finds_until_it_is_purged(valkey: ValkeyServer):
@@ -62,23 +76,23 @@ async def test_what_one_keeps_another_finds_until_it_is_purged(valkey: ValkeySer
 
 
 async def test_what_is_purged_while_redis_can_not_be_told_is_gone_when_it_can(valkey: ValkeyServer):
-    async with replica_behind(valkey) as (one, proxy):
+    async with replica_behind(valkey) as (one, line):
         one.answers.keep(ENTRY)
         assert await one.finds()
-        proxy.mood = "swallow"
+        line.lose()
         one.answers.drop(ENTRY.fingerprint)  # asked, and no answer comes
         await one.connected(is_up=False)
-        proxy.mood = "pass"
+        line.find()
         await one.connected()
         assert not await one.finds()
 
-        proxy.mood = "swallow"
+        line.lose()
         valkey.flush()
         assert not await one.finds()
         with valkey.client() as client:
             client.set(f"darkroom:answer:{ENTRY.fingerprint}", "what another put back")
         one.answers.drop(ENTRY.fingerprint)  # not even asked
-        proxy.mood = "pass"
+        line.find()
         await one.connected()
         assert not await one.finds()
         with valkey.client() as client:

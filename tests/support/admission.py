@@ -80,7 +80,7 @@ class RunningPipe:
 
     async def __aenter__(self) -> RedisPipe:
         self._task = asyncio.create_task(self.pipe.run())
-        await self.pipe.first_try()
+        await until_up(self.pipe)
         return self.pipe
 
     async def __aexit__(self, *_exc: object) -> None:
