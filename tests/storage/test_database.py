@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -387,25 +388,24 @@ async def test_two_transactions_in_each_others_way_both_succeed(database: Databa
     assert len(names) == 1
 
 
-IMPATIENT = PostgresOptions(
-    pool_size=2, pool_wait_s=0.3, statement_timeout_s=1, lock_timeout_s=0.3, idle_in_transaction_timeout_s=0.5
-)
-
-
-@pytest.fixture
-async def impatient(postgres: PostgresServer) -> AsyncIterator[Database]:
-    opened = open_database(postgres.url("postgres"), IMPATIENT)
+@asynccontextmanager
+async def impatient(postgres: PostgresServer, **options: float) -> AsyncIterator[Database]:
+    """With what is said, and with nothing else: a slow machine trips over no other time-out."""
+    opened = open_database(postgres.url("postgres"), PostgresOptions(**options))  # type: ignore[arg-type]
     yield opened
     await opened.close()
 
 
 @pytest.mark.parametrize(
-    ("statement", "sqlstate"),
-    [("SELECT pg_sleep(60)", "57014"), ("SELECT pg_advisory_lock(1)", "55P03")],
+    ("options", "statement", "sqlstate"),
+    [
+        ({"statement_timeout_s": 1, "lock_timeout_s": 0.9}, "SELECT pg_sleep(60)", "57014"),
+        ({"lock_timeout_s": 0.3}, "SELECT pg_advisory_lock(1)", "55P03"),
+    ],
     ids=["statement", "lock"],
 )
 async def test_a_statement_or_a_lock_that_takes_too_long_is_a_refusal(
-    impatient: Database, postgres: PostgresServer, statement: str, sqlstate: str
+    postgres: PostgresServer, options: dict[str, float], statement: str, sqlstate: str
 ):
     holder = open_database(postgres.url("postgres"))
     held, go = asyncio.Event(), asyncio.Event()
@@ -417,29 +417,36 @@ async def test_a_statement_or_a_lock_that_takes_too_long_is_a_refusal(
 
     holding = asyncio.create_task(holder.write(hold))
     await held.wait()
-    with pytest.raises(LedgerUnavailable) as refused:
-        await impatient.write(lambda conn: conn.exec_driver_sql(statement))
-    go.set()
-    await holding
-    await holder.close()
-    assert refused.value.__cause__.orig.sqlstate == sqlstate  # type: ignore[union-attr]
-    assert await impatient.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one()) == 1
+    async with impatient(postgres, **options) as database:
+        with pytest.raises(LedgerUnavailable) as refused:
+            await database.write(lambda conn: conn.exec_driver_sql(statement))
+        go.set()
+        await holding
+        await holder.close()
+        assert refused.value.__cause__.orig.sqlstate == sqlstate  # type: ignore[union-attr]
+        assert await database.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one()) == 1
 
 
-async def test_a_process_that_freezes_in_a_transaction_is_ended_by_the_server_and_gets_a_refusal(impatient: Database):
+async def test_a_process_that_freezes_in_a_transaction_is_ended_by_the_server_and_gets_a_refusal(
+    postgres: PostgresServer,
+):
+    patient = open_database(postgres.url("postgres"))
+
     def freeze(conn: sa.Connection) -> None:
         ended = conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         look = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $1"
-        gone = partial(impatient.read, lambda conn: conn.exec_driver_sql(look, (ended,)).scalar_one())
+        gone = partial(patient.read, lambda conn: conn.exec_driver_sql(look, (ended,)).scalar_one())
         sa.util.await_only(until(gone))
         conn.exec_driver_sql("SELECT 1")
 
-    with pytest.raises(LedgerUnavailable):
-        await impatient.write(freeze)
-    assert await impatient.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one()) == 1
+    async with impatient(postgres, idle_in_transaction_timeout_s=0.5) as database:
+        with pytest.raises(LedgerUnavailable):
+            await database.write(freeze)
+        assert await database.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one()) == 1
+    await patient.close()
 
 
-async def test_with_every_connection_taken_the_next_call_waits_and_is_refused(impatient: Database):
+async def test_with_every_connection_taken_the_next_call_waits_and_is_refused(postgres: PostgresServer):
     go = asyncio.Event()
     taken = asyncio.Semaphore(0)
 
@@ -447,13 +454,14 @@ async def test_with_every_connection_taken_the_next_call_waits_and_is_refused(im
         taken.release()
         sa.util.await_only(go.wait())
 
-    holding = [asyncio.create_task(impatient.write(hold)) for _ in range(IMPATIENT.pool_size)]
-    for _ in holding:
-        await taken.acquire()
-    with pytest.raises(LedgerUnavailable):
-        await impatient.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
-    go.set()
-    await asyncio.gather(*holding)
+    async with impatient(postgres, pool_size=2, pool_wait_s=0.3) as database:
+        holding = [asyncio.create_task(database.write(hold)) for _ in range(2)]
+        for _ in holding:
+            await taken.acquire()
+        with pytest.raises(LedgerUnavailable):
+            await database.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        go.set()
+        await asyncio.gather(*holding)
 
 
 async def test_a_server_that_answers_nobody_is_a_refusal(postgres: PostgresServer):
@@ -491,7 +499,8 @@ async def test_a_commit_whose_answer_is_lost_is_a_refusal_and_is_done_once(datab
         await remote.close()
 
 
-async def test_a_commit_of_unknown_outcome_is_not_repeated(impatient: Database):
+async def test_a_commit_of_unknown_outcome_is_not_repeated(postgres: PostgresServer):
+    database = open_database(postgres.url("postgres"))
     runs = 0
 
     def work(conn: sa.Connection) -> None:
@@ -500,8 +509,9 @@ async def test_a_commit_of_unknown_outcome_is_not_repeated(impatient: Database):
         conn.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40003'; END $$")
 
     with pytest.raises(LedgerUnavailable):
-        await impatient.write(work)
+        await database.write(work)
     assert runs == 1
+    await database.close()
 
 
 async def test_the_servers_list_of_sessions_names_us(postgres: PostgresServer):
