@@ -19,6 +19,7 @@ from pathlib import Path
 
 _FIRST = 20_000
 _BLOCK = 500
+_USUAL_END = 32_768
 _HANDED_OUT = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -52,8 +53,9 @@ def _ports(_pid: int) -> Iterator[int]:
 
 
 def _end() -> int:
-    """The first of the ports that the system hands out, where it says so."""
+    """The first of the ports that the system hands out, where it says so and leaves room for blocks below."""
     try:
-        return int(_HANDED_OUT.read_text().split()[0])
+        first = int(_HANDED_OUT.read_text().split()[0])
     except (OSError, ValueError):
-        return 32_768
+        return _USUAL_END
+    return first if first >= _FIRST + 8 * _BLOCK else _USUAL_END
