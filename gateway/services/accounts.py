@@ -328,14 +328,19 @@ class AccountService:
         work: Callable[[sa.Connection], T],
         act: Act,
     ) -> T:
+        """A creation is no news to others: whoever holds what was made read it after that."""
+        is_news = act.verb != "create"
+
         def recorded(conn: sa.Connection) -> T:
             result = work(conn)
             audit.record(conn, act)
-            changes.record(conn, act.kind, act.object_id)
+            if is_news:
+                changes.record(conn, act.kind, act.object_id)
             return result
 
         result = await self._database.write(recorded)
-        self._notify(act.kind, act.object_id)
+        if is_news:
+            self._notify(act.kind, act.object_id)
         return result
 
     async def _update(

@@ -16,7 +16,7 @@ from gateway.demo.provider import FakeProvider, running
 from tests.support.gateway import Gateway, GatewayProcess
 from tests.support.http_client import open_client
 from tests.support.replicas import Engines, process_fleet
-from tests.support.waiting import past_its_news, until
+from tests.support.waiting import until
 
 WORKERS = 2
 
@@ -54,6 +54,12 @@ async def calls(gateway: Gateway, key: str, count: int) -> Counter[int]:
             return (await Gateway(gateway.base_url, http).generate(key, seed=seed)).status_code
 
     return Counter(await asyncio.gather(*(one(1 + number % 5) for number in range(count))))
+
+
+def of_worker(metrics: str, number: int) -> list[float]:
+    """Its calls, by outcome and the rest."""
+    start = f'darkroom_requests_total{{worker="{number}"'
+    return [float(line.rpartition(" ")[2]) for line in metrics.splitlines() if line.startswith(start)]
 
 
 async def test_workers_share_port_limits_cache_and_metrics(
@@ -146,11 +152,16 @@ async def test_what_more_workers_left_is_delivered_by_fewer(
             await all_ready(gateway, 3)
             key = await gateway.new_key()
 
-            async def thirty() -> int:
-                assert await calls(gateway, key, 30) == {200: 30}
-                return 30
+            known = 0
 
-            known = await past_its_news(thirty)
+            async def all_know_the_key() -> bool:
+                nonlocal known
+                assert await calls(gateway, key, 30) == {200: 30}
+                known += 30
+                text = await all_ready(gateway, 3)
+                return all(sum(of_worker(text, number)) > 30 for number in (1, 2, 3))
+
+            await until(all_know_the_key)
             await asyncio.to_thread(engines.postgres.stop)  # so that rows stay in the journals
             try:
                 hits = await calls(gateway, key, 60)
