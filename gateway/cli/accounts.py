@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import admin_client, fail, given, in_path
-from gateway.cli.output import AsJson, show_items, show_one
+from gateway.cli.output import AsJson, Limit, show_items, show_one
 
 team = typer.Typer(no_args_is_help=True, help="Teams.")
 user = typer.Typer(no_args_is_help=True, help="Users.")
@@ -26,7 +26,6 @@ Models = Annotated[
 ]
 Expires = Annotated[str | None, typer.Option("--expires-at", metavar="TIME", help="Like 2026-11-22T20:00:00Z.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 
 _ERASURE_TIMEOUT_S = 600
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.client import admin_client, given, in_path
-from gateway.cli.output import AsJson, show_items, show_one
+from gateway.cli.output import AsJson, Limit, show_items, show_one
 
 admin = typer.Typer(no_args_is_help=True, help="Administrators, and what they may do.")
 
@@ -37,7 +37,7 @@ def create(
 @admin.command("list")
 def list_administrators(
     ctx: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+    limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     """List administrators, newest first."""

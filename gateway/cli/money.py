@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli.amounts import require_amount
 from gateway.cli.client import admin_client, fail, given, in_path
-from gateway.cli.output import AsJson, show_items, show_json, show_one, show_record, show_table
+from gateway.cli.output import AsJson, Limit, show_items, show_json, show_one, show_record, show_table
 
 generation = typer.Typer(no_args_is_help=True, help="Purchases, and what they cost.")
 
@@ -67,7 +67,7 @@ def list_generations(
         str | None, typer.Option("--status", help="pending, sent, answered, succeeded, failed or unknown.")
     ] = None,
     user: Annotated[str | None, typer.Option("--user", metavar="USER_ID")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+    limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     """List purchases, newest first."""

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.client import admin_client
-from gateway.cli.output import AsJson, show_items
-
-Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
+from gateway.cli.output import AsJson, Limit, show_items
 
 
 def audit(

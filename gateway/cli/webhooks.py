@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from gateway.cli.client import admin_client, fail, given, in_path
-from gateway.cli.output import AsJson, show_items, show_one
+from gateway.cli.output import AsJson, Limit, show_items, show_one
 
 webhook = typer.Typer(no_args_is_help=True, help="Whom to tell when a limit fills up.")
 
-Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 _PATH = "/admin/v1/webhooks"
 _LOGGED = ("id", "webhook_id", "alert_id", "status", "attempts", "last_status", "last_error", "created_at", "next_at")
 
