@@ -7,6 +7,7 @@ entry is fresh, which window of requests it falls into. So a replica whose clock
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -17,9 +18,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Clock:
-    """One a process."""
+    """One a process. `here_ns`: this machine's, in nanoseconds since the epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, here_ns: Callable[[], int] = time.time_ns) -> None:
+        self._here_ns = here_ns
         self._ahead_ms = 0
 
     def now_ms(self) -> int:
@@ -30,7 +32,7 @@ class Clock:
 
     def here_ms(self) -> int:
         """What this machine's clock says, right or wrong."""
-        return time.time_ns() // 1_000_000
+        return self._here_ns() // 1_000_000
 
     def correct(self, database_ms: int, *, asked_ms: int) -> None:
         """By what the database said; it was asked at `asked_ms` of the clock here, and has just answered."""

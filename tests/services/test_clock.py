@@ -6,31 +6,28 @@ import pytest
 
 from gateway.services.clock import Clock
 
+HERE_MS = 1_800_000_000_000
+
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The time of this machine, which stands still."""
-    here_ms = 1_800_000_000_000
-    monkeypatch.setattr("time.time_ns", lambda: here_ms * 1_000_000)
-    return here_ms
+def clock() -> Clock:
+    """On a machine whose time stands still."""
+    return Clock(lambda: HERE_MS * 1_000_000)
 
 
-def test_a_clock_that_agrees_is_left_alone(here: int):
-    clock = Clock()
-    clock.correct(here + 900, asked_ms=here)
-    assert clock.now_ms() == clock.here_ms() == here
+def test_a_clock_that_agrees_is_left_alone(clock: Clock):
+    clock.correct(HERE_MS + 900, asked_ms=HERE_MS)
+    assert clock.now_ms() == clock.here_ms() == HERE_MS
 
 
-def test_a_database_that_took_long_to_answer_does_not_move_the_clock(here: int):
-    clock = Clock()
-    clock.correct(here - 29_000, asked_ms=here - 30_000)
-    assert clock.now_ms() == here
+def test_a_database_that_took_long_to_answer_does_not_move_the_clock(clock: Clock):
+    clock.correct(HERE_MS - 29_000, asked_ms=HERE_MS - 30_000)
+    assert clock.now_ms() == HERE_MS
 
 
 @pytest.mark.parametrize("off_ms", [-3_600_000, 3_600_000, 90_000])
-def test_a_clock_that_is_off_is_corrected_and_put_back(here: int, off_ms: int):
-    clock = Clock()
-    clock.correct(here - off_ms, asked_ms=here)
-    assert clock.now_ms() == here - off_ms
-    clock.correct(here, asked_ms=here)
-    assert clock.now_ms() == here
+def test_a_clock_that_is_off_is_corrected_and_put_back(clock: Clock, off_ms: int):
+    clock.correct(HERE_MS - off_ms, asked_ms=HERE_MS)
+    assert clock.now_ms() == HERE_MS - off_ms
+    clock.correct(HERE_MS, asked_ms=HERE_MS)
+    assert clock.now_ms() == HERE_MS
