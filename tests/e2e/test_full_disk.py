@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import resource
-import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 
 from gateway.demo.provider import FakeProvider, running
 from tests.e2e.test_crashes import every_generation
+from tests.support.damage import damage_table
 from tests.support.gateway import Gateway, GatewayProcess
 from tests.support.http_client import open_client
 
@@ -120,15 +120,6 @@ async def test_with_part_of_the_database_damaged_one_call_finds_out_and_no_other
             assert_refused_before_buying(await gateway.generate(key, seed=seed))
         assert (await gateway.get("/readyz")).json() == {"status": "degraded"}
         assert fake.calls == 1
-
-
-def damage_table(file: Path, name: str) -> None:
-    with closing(sqlite3.connect(file)) as conn:
-        (size,) = conn.execute("PRAGMA page_size").fetchone()
-        (page,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", [name]).fetchone()
-    with file.open("r+b") as stream:
-        stream.seek((page - 1) * size)
-        stream.write(b"?" * size)
 
 
 async def test_a_log_that_nobody_reads_breaks_no_call(tmp_path: Path) -> None:

@@ -13,17 +13,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from gateway.errors import ConfigurationError, LedgerUnavailable, reason_of
+from gateway.errors import ConfigurationError, LedgerUnavailable
 from gateway.storage import tables, tables_accounts
-from gateway.storage.database import (
-    Database,
-    PostgresOptions,
-    SqliteDatabase,
-    database_url,
-    now_ms,
-    open_database,
-)
-from gateway.storage.sqlite_file import is_damage
+from gateway.storage.database import Database, PostgresOptions, SqliteDatabase, database_url, now_ms, open_database
 from tests.support.line import line_to
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer, running_postgres
@@ -34,9 +26,6 @@ TEAM = {"id": "team_1", "name": "Search", "labels": {}, "created_ms": 1}
 
 def insert(conn: sa.Connection, **changes) -> None:
     conn.execute(tables_accounts.teams.insert().values(TEAM | changes))
-
-
-_PLACE_OF_TEAMS = "SELECT (rootpage - 1) * 4096 FROM sqlite_schema WHERE name = 'teams'"
 
 
 async def count(database: Database) -> int:
@@ -215,62 +204,6 @@ async def test_what_a_statement_was_given_is_in_no_error(database: Database):
         await database.write(lambda conn: insert(conn, name="a canary"))
     assert "INSERT INTO teams" in str(failed.value)
     assert "canary" not in str(failed.value)
-
-
-@pytest.mark.parametrize("damage", [0, 4096], ids=["no database at all", "a page in the middle"])
-async def test_a_damaged_file_is_one_refusal(tmp_path: Path, damage: int):
-    path = tmp_path / "x.db"
-    whole = open_database(URL.create("sqlite", database=str(path)))
-    await whole.write(tables.metadata.create_all)
-    await whole.close()
-    with path.open("r+b") as file:
-        file.seek(damage)
-        file.write(b"?" * (path.stat().st_size - damage))
-    database = open_database(URL.create("sqlite", database=str(path)))
-    for call in (database.read, database.write):
-        with pytest.raises(LedgerUnavailable) as refused:
-            await call(lambda conn: conn.exec_driver_sql("SELECT * FROM teams").all())
-        assert is_damage(refused.value)
-    await database.close()
-
-
-@pytest.mark.parametrize("instead", [None, "another"], ids=["removed", "replaced"])
-async def test_a_file_that_is_gone_while_it_is_in_use_is_a_refusal_until_it_is_put_back(
-    tmp_path: Path, instead: str | None
-):
-    path, aside = tmp_path / "x.db", tmp_path / "aside"
-    database = open_database(URL.create("sqlite", database=str(path)))
-    await database.write(tables.metadata.create_all)
-    path.rename(aside)
-    if instead is not None:
-        path.write_bytes(aside.read_bytes())
-    for call in (database.read, database.write):
-        with pytest.raises(LedgerUnavailable) as refused:
-            await call(lambda conn: conn.exec_driver_sql("SELECT 1"))
-        assert str(path) in reason_of(refused.value)
-    aside.replace(path)
-    await database.write(insert)
-    assert await count(database) == 1
-    await database.close()
-
-
-async def test_a_file_that_has_shown_damage_is_one_to_begin_nothing_with(tmp_path: Path):
-    path = tmp_path / "x.db"
-    whole = open_database(URL.create("sqlite", database=str(path)))
-    await whole.write(tables.metadata.create_all)
-    place = await whole.read(lambda conn: conn.exec_driver_sql(_PLACE_OF_TEAMS).scalar_one())
-    await whole.close()
-    database = open_database(URL.create("sqlite", database=str(path)))
-    with path.open("r+b") as file:
-        file.seek(place)
-        file.write(b"?" * 4096)
-    database.check()
-    with pytest.raises(LedgerUnavailable):
-        await database.write(insert)
-    with pytest.raises(LedgerUnavailable):
-        database.check()
-    assert await database.read(lambda conn: conn.exec_driver_sql("SELECT count(*) FROM users").scalar_one()) == 0
-    await database.close()
 
 
 async def test_a_postgresql_that_cannot_be_reached_is_one_refusal():
